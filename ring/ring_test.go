@@ -1,0 +1,253 @@
+package ring
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand"
+	"sync"
+	"testing"
+
+	"logfs/ring/record"
+)
+
+// read returns all records a reader sees from the oldest on.
+func read(t *testing.T, r *Ring) (all []record.Record) {
+	t.Helper()
+	c, end := r.Held()
+	for id := c.Block; id <= end.Block; id++ {
+		ch, ok := r.Chunk(id)
+		if !ok {
+			return all
+		}
+		s := record.Scanner{Buf: bytes.Clone(ch.Data), Seq: ch.First, Run: ch.Run}
+		ch.Release()
+		if id == c.Block {
+			s = record.Scanner{Buf: s.Buf[c.Off:], Seq: c.Seq, Run: c.Run}
+		}
+		for rec, ok := s.Next(); ok; rec, ok = s.Next() {
+			all = append(all, rec)
+		}
+		if len(s.Buf) > 0 {
+			t.Fatalf("block %d ends in %q", id, s.Buf)
+		}
+	}
+	return all
+}
+
+type oracle struct {
+	limits           Limits
+	lines            []string
+	firsts           []uint64
+	next             uint64
+	bytes            int64
+	appended, evicts uint64
+	appendedBytes    int64
+}
+
+func (o *oracle) add(line string, span uint64) {
+	o.lines, o.firsts = append(o.lines, line), append(o.firsts, o.next)
+	o.next += span
+	o.bytes += int64(len(line))
+	o.appended++
+	o.appendedBytes += int64(len(line))
+}
+
+func (o *oracle) evict() {
+	for len(o.lines) > 1 && (len(o.lines) > o.limits.Lines || o.bytes > o.limits.Bytes) {
+		o.bytes -= int64(len(o.lines[0]))
+		o.lines, o.firsts = o.lines[1:], o.firsts[1:]
+		o.evicts++
+	}
+}
+
+func TestRandomAgainstSlice(t *testing.T) {
+	for seed := range int64(30) {
+		rnd := rand.New(rand.NewSource(seed))
+		o := &oracle{limits: Limits{Lines: 1 + rnd.Intn(200), Bytes: int64(200 + rnd.Intn(40_000))}, next: 1}
+		r := New(o.limits)
+		for range 200 {
+			step(r, o, rnd)
+			compare(t, r, o)
+		}
+	}
+}
+
+func step(r *Ring, o *oracle, rnd *rand.Rand) {
+	b := r.Begin()
+	var want []byte
+	for range rnd.Intn(60) {
+		kind, more, text, span := record.Out, rnd.Intn(5) == 0, bytes.Repeat([]byte{'x'}, rnd.Intn(1<<uint(rnd.Intn(13)))), uint64(1)
+		if rnd.Intn(20) == 0 {
+			span = 1 + uint64(rnd.Intn(50))
+			kind, more, text = record.Mark, false, record.AppendLost(nil, span)
+		}
+		b.Add(7, kind, more, text)
+		line := record.Append(nil, 7, kind, more, text)
+		want = append(want, line...)
+		o.add(string(line), span)
+	}
+	if got := bytes.Join(b.Chunks(), nil); !bytes.Equal(got, want) {
+		panic(fmt.Sprintf("Chunks: %q, want %q", got, want))
+	}
+	b.Commit()
+	o.evict()
+}
+
+func compare(t *testing.T, r *Ring, o *oracle) {
+	t.Helper()
+	got := read(t, r)
+	if len(got) != len(o.lines) {
+		t.Fatalf("%d records held, want %d", len(got), len(o.lines))
+	}
+	for i, rec := range got {
+		line := record.Append(nil, 7, rec.Kind, rec.More, rec.Text)
+		if string(line) != o.lines[i] || rec.Seq != o.firsts[i] {
+			t.Fatalf("record %d: number %d %q, want %d %q", i, rec.Seq, line, o.firsts[i], o.lines[i])
+		}
+	}
+	first, next := r.Bounds()
+	if next != o.next || (len(got) > 0 && first != o.firsts[0]) {
+		t.Fatalf("bounds %d, %d", first, next)
+	}
+	s := r.Stats()
+	if s.AppendedLines != s.HeldLines+s.EvictedLines || s.AppendedBytes != s.HeldBytes+s.EvictedBytes {
+		t.Fatalf("appended is not held and evicted: %+v", s)
+	}
+	if s.AppendedLines != o.appended || s.EvictedLines != o.evicts || s.HeldBytes != uint64(o.bytes) || s.AppendedBytes != uint64(o.appendedBytes) {
+		t.Fatalf("stats %+v, want %d appended, %d evicted, %d bytes held", s, o.appended, o.evicts, o.bytes)
+	}
+}
+
+func fillWith(r *Ring, n int, text string) {
+	for range n {
+		b := r.Begin()
+		b.Add(7, record.Out, false, []byte(text))
+		b.Commit()
+	}
+}
+
+func TestPinnedChunkOutlivesEviction(t *testing.T) {
+	r := New(Limits{Lines: 10, Bytes: 1 << 20})
+	fillWith(r, 5, "old")
+	ch, _ := r.Chunk(0)
+	before := bytes.Clone(ch.Data)
+	fillWith(r, 10_000, "new and longer")
+	if _, ok := r.Chunk(0); ok {
+		t.Error("block 0 is still held")
+	}
+	if !bytes.Equal(ch.Data, before) {
+		t.Error("a pinned chunk changed")
+	}
+	if got := r.Stats().PinnedBytes; got < uint64(len(before)) {
+		t.Errorf("%d bytes pinned, want at least %d", got, len(before))
+	}
+	ch.Release()
+	if got := r.Stats().PinnedBytes; got != 0 {
+		t.Errorf("%d bytes pinned after the release", got)
+	}
+}
+
+func TestNothingIsSeenBeforeCommit(t *testing.T) {
+	r := New(Limits{})
+	b := r.Begin()
+	b.Add(7, record.Out, false, []byte("x"))
+	if got := read(t, r); len(got) != 0 {
+		t.Fatalf("readers see %d records of an open batch", len(got))
+	}
+	b.Commit()
+	if got := read(t, r); len(got) != 1 {
+		t.Fatalf("readers see %d records, want 1", len(got))
+	}
+}
+
+func TestStartSkipAndRuns(t *testing.T) {
+	r := New(Limits{})
+	r.Start(100, 6)
+	b := r.Begin()
+	b.Add(7, record.Out, false, []byte("a"))
+	b.Add(7, record.Mark, false, record.AppendStart(nil, 7, 1))
+	b.Skip(200, 9)
+	b.Add(8, record.Err, false, []byte("b"))
+	if b.First() != 100 || b.Next() != 201 || b.Run() != 6 {
+		t.Errorf("batch %d-%d run %d", b.First(), b.Next(), b.Run())
+	}
+	b.Commit()
+	got := read(t, r)
+	want := [][2]uint64{{100, 6}, {101, 7}, {200, 9}}
+	for i, w := range want {
+		if got[i].Seq != w[0] || got[i].Run != w[1] {
+			t.Errorf("record %d: number %d run %d, want %v", i, got[i].Seq, got[i].Run, w)
+		}
+	}
+	if r.Run() != 9 || r.Last() != 8 {
+		t.Errorf("run %d, last stamp %d", r.Run(), r.Last())
+	}
+}
+
+func TestReadersAndWriterTogether(t *testing.T) {
+	r := New(Limits{Lines: 50, Bytes: 8 << 10})
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for last := uint64(0); ; {
+				for _, rec := range read(t, r) {
+					if string(rec.Text) != fmt.Sprint(rec.Seq) {
+						t.Errorf("number %d has the text %q", rec.Seq, rec.Text)
+						return
+					}
+					last = max(last, rec.Seq)
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for i := range 20_000 {
+		b := r.Begin()
+		b.Add(7, record.Out, false, fmt.Append(nil, i+1))
+		b.Commit()
+	}
+	close(done)
+	readers.Wait()
+}
+
+func TestAppendDoesNotAllocate(t *testing.T) {
+	r := New(Limits{Lines: 1000, Bytes: 256 << 10})
+	text := bytes.Repeat([]byte{'x'}, 100)
+	append100 := func() {
+		b := r.Begin()
+		for range 100 {
+			b.Add(7, record.Out, false, text)
+		}
+		b.Chunks()
+		b.Commit()
+	}
+	for range 100 {
+		append100()
+	}
+	if n := testing.AllocsPerRun(200, append100); n != 0 {
+		t.Errorf("%v allocations per 100 records", n)
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{20, 100, 4000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			r := New(Limits{})
+			text := bytes.Repeat([]byte{'x'}, size)
+			b.SetBytes(int64(100 * (size + 1)))
+			b.ReportAllocs()
+			for b.Loop() {
+				batch := r.Begin()
+				for range 100 {
+					batch.Add(7, record.Out, false, text)
+				}
+				batch.Commit()
+			}
+		})
+	}
+}
