@@ -162,6 +162,14 @@ func (r *Ring) Chunk(id uint64) (Chunk, bool) {
 	return Chunk{Data: b.mem[:b.pub:b.pub], Block: id, First: b.first, Run: b.run, r: r, b: b}, true
 }
 
+// Again pins the chunk once more, for another reader: each is released once.
+func (c Chunk) Again() Chunk {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	c.b.refs++
+	return c
+}
+
 // Release lets go of the chunk's bytes. It must be called once.
 func (c Chunk) Release() {
 	c.r.mu.Lock()
@@ -182,4 +190,11 @@ func (r *Ring) unrefLocked(b *block, pinned bool) {
 	case b.refs == 0:
 		r.spare = b
 	}
+}
+
+// Limits returns the limits in force.
+func (r *Ring) Limits() Limits {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.limits
 }

@@ -1,0 +1,58 @@
+package fs
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+const (
+	statusName = "status"
+	ignoreName = ".ignore"
+	// ignoreText keeps rg, fd and ag out of files that never end.
+	ignoreText = "follow\n"
+	blockSize  = 4096
+)
+
+// dirAttr fills in what stat says of a directory. Its time is that of the
+// last line in it, so that ls -lt shows who spoke last.
+func (r *raw) dirAttr(d directory, a *fuse.Attr) {
+	a.Mode, a.Nlink, a.Blksize = syscall.S_IFDIR|0o755, 2, blockSize
+	if d.e == nil {
+		a.Ino = rootID
+		a.Owner = r.s.owner
+		setTime(a, r.s.changed())
+		return
+	}
+	a.Ino = d.e.dirID(d.sel)
+	a.Mode = syscall.S_IFDIR | d.e.Mode&0o777
+	a.Owner = fuse.Owner{Uid: d.e.Uid, Gid: d.e.Gid}
+	setTime(a, d.e.changed())
+}
+
+// fileAttr fills in what stat says of current, follow and seq. Whoever may
+// search the directory may read them.
+func (r *raw) fileAttr(n *node, size int64, a *fuse.Attr) {
+	a.Ino = n.e.fileIno(n.v.sel, n.kind)
+	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|n.e.Mode&0o444, 1, blockSize
+	a.Owner = fuse.Owner{Uid: n.e.Uid, Gid: n.e.Gid}
+	setSize(a, size)
+	setTime(a, n.e.changed())
+}
+
+func (r *raw) textAttr(x *text, a *fuse.Attr) {
+	a.Ino = x.ino
+	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|0o444, 1, blockSize
+	a.Owner = r.s.owner
+	setSize(a, int64(len(x.data)))
+	setTime(a, x.made)
+}
+
+func setSize(a *fuse.Attr, size int64) {
+	a.Size, a.Blocks = uint64(size), uint64(size+511)/512
+}
+
+func setTime(a *fuse.Attr, t time.Time) {
+	a.SetTimes(&t, &t, &t)
+}

@@ -1,0 +1,130 @@
+package fs
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Of the FUSE protocol, what we speak ourselves: see the kernel's
+// include/uapi/linux/fuse.h. go-fuse speaks the rest.
+const (
+	opRead      = 15
+	opInterrupt = 36
+	opPoll      = 40
+
+	notifyPoll = 1
+
+	outHeaderSize = 16
+	inHeaderSize  = 40
+	maxPayload    = 128 << 10
+	// The kernel refuses reads of the device with less room than one write
+	// request can need: max_write and a page.
+	requestSize = maxPayload + 4096
+	replySize   = maxPayload + 4096
+)
+
+// loops is how many goroutines read requests. Each blocks in read(2) on a
+// thread of its own.
+const loops = 3
+
+// A protocol answers a request that the device's own does not want. It is
+// go-fuse's ProtocolServer, whose interface is marked experimental: this and
+// newProtocol are all that depends on it.
+type protocol interface {
+	HandleRequest(in, out [][]byte) (int, fuse.Status)
+}
+
+// own answers requests itself. It returns false for those it leaves to the
+// protocol, and may keep nothing of in beyond the call.
+type own interface {
+	handle(hdr *fuse.InHeader, in []byte) bool
+}
+
+// A device is the connection to the kernel: /dev/fuse, once it is mounted.
+type device struct {
+	fd   int
+	log  *slog.Logger
+	done sync.WaitGroup
+}
+
+// serve starts the loops. They end when the file system is unmounted or the
+// connection aborted.
+func (d *device) serve(p protocol, o own) {
+	for range loops {
+		d.done.Go(func() { d.loop(p, o) })
+	}
+}
+
+func (d *device) loop(p protocol, o own) {
+	in, out := make([]byte, requestSize), make([]byte, replySize)
+	for {
+		n, err := syscall.Read(d.fd, in)
+		switch {
+		case err == nil && n >= inHeaderSize:
+			d.request(p, o, in[:n], out)
+		case errors.Is(err, syscall.ENODEV):
+			return
+		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
+			// ENOENT: the request was taken back before it was read.
+		default:
+			d.log.Error("cannot read from /dev/fuse, the mount is lost", "error", err, "bytes", n)
+			return
+		}
+	}
+}
+
+func (d *device) request(p protocol, o own, in, out []byte) {
+	hdr := (*fuse.InHeader)(unsafe.Pointer(&in[0]))
+	if o.handle(hdr, in) {
+		return
+	}
+	n, st := p.HandleRequest([][]byte{in}, [][]byte{out})
+	if !st.Ok() {
+		d.log.Error("cannot answer a request of the kernel", "opcode", hdr.Opcode, "status", st.String())
+		d.fail(hdr.Unique, fuse.EIO)
+	} else if n > 0 {
+		d.write(out[:n])
+	}
+}
+
+// reply answers the request unique. buf holds the answer behind room for its
+// header, see newReply.
+func (d *device) reply(unique uint64, buf []byte) { d.message(unique, 0, buf) }
+
+// fail answers the request unique with an error.
+func (d *device) fail(unique uint64, st fuse.Status) {
+	var buf [outHeaderSize]byte
+	d.message(unique, -int32(st), buf[:])
+}
+
+// notifyPoll tells the kernel that the handle it calls kh may be ready.
+func (d *device) notifyPoll(kh uint64) {
+	var buf [outHeaderSize + 8]byte
+	binary.NativeEndian.PutUint64(buf[outHeaderSize:], kh)
+	d.message(0, notifyPoll, buf[:])
+}
+
+func (d *device) message(unique uint64, status int32, buf []byte) {
+	binary.NativeEndian.PutUint32(buf, uint32(len(buf)))
+	binary.NativeEndian.PutUint32(buf[4:], uint32(status))
+	binary.NativeEndian.PutUint64(buf[8:], unique)
+	d.write(buf)
+}
+
+// write sends one message. That it is not wanted any more is no error: the
+// reader was killed, the handle closed, the file system unmounted.
+func (d *device) write(buf []byte) {
+	_, err := syscall.Write(d.fd, buf)
+	if err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ENODEV) {
+		d.log.Error("cannot answer the kernel", "error", err)
+	}
+}
+
+// replies are buffers for replies that do not come from a loop.
+var replies = sync.Pool{New: func() any { return new([replySize]byte) }}

@@ -1,0 +1,26 @@
+// Package fs shows rings as files: a directory for each service, and in every
+// directory the same three files, current, follow and seq.
+//
+// Its job: the FUSE tree, and the behaviour of its files that lets unmodified
+// programs read them. It reads rings and nothing else, stores nothing, and
+// starts no service. All that it knows of errno values is in errno.go.
+//
+// Vocabulary. An entry is one service in the tree. A view is one way to show
+// a ring as bytes: which records (a selection: all, stdout, stderr), and in
+// which form (text, bytes or seq). Each byte of a view has an absolute
+// position that only grows. A node is what one lookup of a file found: its
+// byte 0 is the oldest byte of the view at that moment (its base), so every
+// lookup makes a fresh node, with the same inode number. A handle is one open
+// of a node. A parked read is a READ request that waits for news: a few dozen
+// bytes, no goroutine and no buffer.
+//
+// The way of a request. device.go reads requests from /dev/fuse. READ and
+// POLL of follow, and INTERRUPT, are answered by follow.go; everything else
+// goes through go-fuse's ProtocolServer to the methods of tree.go. Nothing
+// here blocks: a handler computes and answers.
+//
+// Concurrency. The writer of a service calls Entry.Wake after each commit; it
+// costs an atomic load while nobody waits. Locks are taken in this order:
+// handle.mu, node.mu, view.mu, the ring's; Entry.mu and tree.mu are taken last
+// and hold nothing else.
+package fs

@@ -1,0 +1,352 @@
+package fs
+
+import (
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// waiting is who waits for news of one service.
+type waiting struct {
+	// count is the number of parked reads and watched handles; it is read
+	// without the lock by the writer of the service.
+	count atomic.Int64
+
+	mu      sync.Mutex // guards all below
+	parked  map[*park]struct{}
+	watched map[*handle]struct{}
+	last    time.Time   // when waiters were woken
+	timer   *time.Timer // wakes those for whom it was too early
+	armed   bool
+	gone    bool // the service was removed or the tree is closing
+}
+
+// A park is a READ request that waits: nothing is read before it is answered.
+type park struct {
+	h      *handle
+	unique uint64
+	off    int64
+	size   uint32
+	pid    uint32
+	flags  uint32
+	done   bool        // answered; guarded by h.mu
+	timer  *time.Timer // looks at the reader's signals again
+}
+
+// A verdict is what is to be done with a read at this moment.
+type verdict uint8
+
+const (
+	wait verdict = iota
+	data         // n bytes, 0 for the end of the file
+	wouldBlock
+	invalid
+)
+
+const (
+	readLockOwner = 1 << 1 // READ flag: it comes from read(2), not from the page cache
+	pollNotify    = 1 << 0 // POLL flag: somebody will wait
+
+	pollIn, pollRdNorm  = 0x1, 0x40
+	pollOut, pollWrNorm = 0x4, 0x100
+)
+
+// handle answers READ and POLL of follow, and INTERRUPT of parked reads.
+func (s *Server) handle(hdr *fuse.InHeader, in []byte) bool {
+	switch {
+	case hdr.Opcode == opRead && len(in) >= int(unsafe.Sizeof(fuse.ReadIn{})):
+		return s.read((*fuse.ReadIn)(unsafe.Pointer(&in[0])))
+	case hdr.Opcode == opInterrupt && len(in) >= int(unsafe.Sizeof(fuse.InterruptIn{})):
+		return s.interrupt((*fuse.InterruptIn)(unsafe.Pointer(&in[0])).Unique)
+	case hdr.Opcode == opPoll && len(in) >= int(unsafe.Sizeof(pollReq{})):
+		s.poll((*pollReq)(unsafe.Pointer(&in[0])))
+		return true
+	}
+	return false
+}
+
+func (s *Server) read(in *fuse.ReadIn) bool {
+	h, ok := s.tree.handle(in.Fh).(*handle)
+	if !ok || h.n.kind != follow {
+		return false
+	}
+	if in.ReadFlags&readLockOwner == 0 {
+		// sendfile, splice, mmap: they read ahead through the page cache and
+		// would wait for lines nobody asked for. Programs fall back to read.
+		s.dev.fail(in.Unique, fuse.EINVAL)
+		return true
+	}
+	p := &park{h: h, unique: in.Unique, off: int64(in.Offset), size: min(in.Size, maxPayload), pid: in.Pid, flags: in.Flags}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.answer(p) {
+		return true
+	}
+	h.n.e.park(p)
+	s.answer(p) // a line that came before the read was parked woke nobody
+	return true
+}
+
+// answer answers p unless it has to wait. The caller holds p.h.mu.
+func (s *Server) answer(p *park) bool {
+	if p.done {
+		return true
+	}
+	buf := replies.Get().(*[replySize]byte)
+	defer replies.Put(buf)
+	n, v := p.h.follow(buf[outHeaderSize:outHeaderSize+p.size], p.off, p.flags)
+	switch v {
+	case wait:
+		return false
+	case data:
+		p.finish()
+		s.dev.reply(p.unique, buf[:outHeaderSize+n])
+	case wouldBlock:
+		p.finish()
+		s.dev.fail(p.unique, again)
+	case invalid:
+		p.finish()
+		s.dev.fail(p.unique, fuse.EINVAL)
+	}
+	return true
+}
+
+// finish takes p out of everything that could answer it. The caller holds
+// h.mu and answers.
+func (p *park) finish() {
+	p.done = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.h.n.e.unpark(p)
+}
+
+// follow reads at off, and says what is to be done if nothing is there. The
+// caller holds mu.
+func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
+	if off < 0 {
+		return 0, invalid
+	}
+	sequential := off == h.next
+	if sequential && len(dst) == maxPayload {
+		// The kernel asks for more before it returns what fills its largest
+		// request, and that would wait.
+		dst = dst[:len(dst)-1]
+	}
+	_, end := h.n.v.catchUp()
+	if n := h.read(dst, off, end.off, sequential); n > 0 {
+		return n, data
+	}
+	switch {
+	case h.n.e.isGone():
+		return 0, data
+	case flags&syscall.O_NONBLOCK != 0 && h.polled:
+		return 0, wouldBlock
+	case flags&syscall.O_NONBLOCK != 0, h.seekEnd, !sequential:
+		return 0, data
+	}
+	return 0, wait
+}
+
+// seekToEnd notes that SEEK_END was asked, and returns the end: told is what
+// the node says. From then on the handle reads as pollers do.
+func (h *handle) seekToEnd(told int64) int64 {
+	if h.n.kind != follow {
+		return told
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, end := h.n.v.catchUp()
+	h.seekEnd, h.next = true, max(end.off-h.base, h.toldEnd())
+	return h.next
+}
+
+// ready says whether a read where the last one ended would not wait. The
+// caller holds mu.
+func (h *handle) ready() bool {
+	_, end := h.n.v.catchUp()
+	return h.next < h.toldEnd() || h.next+h.base < end.off || h.n.e.isGone()
+}
+
+// pollReq is struct fuse_poll_in behind its header.
+type pollReq struct {
+	fuse.InHeader
+	Fh, Kh uint64
+	Flags  uint32
+	Events uint32
+}
+
+func (s *Server) poll(in *pollReq) {
+	events := in.Events & (pollIn | pollRdNorm | pollOut | pollWrNorm) // as for any regular file
+	if h, ok := s.tree.handle(in.Fh).(*handle); ok && h.n.kind == follow {
+		events = h.poll(in)
+	}
+	var buf [outHeaderSize + 8]byte
+	*(*uint32)(unsafe.Pointer(&buf[outHeaderSize])) = events
+	s.dev.reply(in.Unique, buf[:])
+}
+
+func (h *handle) poll(in *pollReq) uint32 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.polled = true
+	if !h.ready() && in.Flags&pollNotify != 0 {
+		h.kh = in.Kh
+		h.n.e.watch(h)
+	}
+	if h.ready() { // again: a line that came before it was watched woke nobody
+		return in.Events & (pollIn | pollRdNorm)
+	}
+	return 0
+}
+
+func (e *Entry) park(p *park) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.parked == nil {
+		e.parked = map[*park]struct{}{}
+	}
+	e.parked[p] = struct{}{}
+	e.count.Add(1)
+	e.fs.waits.add(p)
+}
+
+func (e *Entry) unpark(p *park) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ok := e.parked[p]; ok {
+		delete(e.parked, p)
+		e.count.Add(-1)
+		e.fs.waits.remove(p)
+	}
+}
+
+func (e *Entry) watch(h *handle) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.watched == nil {
+		e.watched = map[*handle]struct{}{}
+	}
+	if _, ok := e.watched[h]; !ok {
+		e.watched[h] = struct{}{}
+		e.count.Add(1)
+	}
+}
+
+func (e *Entry) unwatch(h *handle) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ok := e.watched[h]; !ok {
+		return false
+	}
+	delete(e.watched, h)
+	e.count.Add(-1)
+	return true
+}
+
+func (e *Entry) isGone() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gone
+}
+
+// Waiters are woken at once when the last time is a while ago, else together
+// when it is: a follower of 10,000 lines a second wants few, large reads.
+const (
+	few     = 4 // waiters whom the writer answers himself
+	gapFew  = time.Millisecond
+	gapMany = 5 * time.Millisecond
+)
+
+// Wake answers those who wait for lines of the service. The writer calls it
+// after each commit; it never waits for a reader.
+func (e *Entry) Wake() {
+	n := e.count.Load()
+	if n == 0 {
+		return
+	}
+	gap := gapFew
+	if n > few {
+		gap = gapMany
+	}
+	if !e.mayWake(gap) {
+		return
+	}
+	if n <= few {
+		e.wakeAll()
+	} else {
+		go e.wakeAll()
+	}
+}
+
+// mayWake says whether gap has passed since the last time; if not, it sees to
+// it that somebody wakes when it has.
+func (e *Entry) mayWake(gap time.Duration) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.armed {
+		return false
+	}
+	now := time.Now()
+	if left := gap - now.Sub(e.last); left > 0 {
+		e.armed = true
+		if e.timer == nil {
+			e.timer = time.AfterFunc(left, e.wakeLate)
+		} else {
+			e.timer.Reset(left)
+		}
+		return false
+	}
+	e.last = now
+	return true
+}
+
+func (e *Entry) wakeLate() {
+	e.mu.Lock()
+	e.armed, e.last = false, time.Now()
+	e.mu.Unlock()
+	e.wakeAll()
+}
+
+// wakeAll answers every parked read that need not wait any more, and tells
+// the kernel of watched handles that are ready.
+func (e *Entry) wakeAll() {
+	parked, watched := e.waiters()
+	for _, p := range parked {
+		p.h.mu.Lock()
+		e.fs.answer(p)
+		p.h.mu.Unlock()
+	}
+	for _, h := range watched {
+		h.mu.Lock()
+		ready, kh := h.ready(), h.kh
+		h.mu.Unlock()
+		if ready && e.unwatch(h) {
+			e.fs.dev.notifyPoll(kh)
+		}
+	}
+}
+
+func (e *Entry) waiters() (parked []*park, watched []*handle) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p := range e.parked {
+		parked = append(parked, p)
+	}
+	for h := range e.watched {
+		watched = append(watched, h)
+	}
+	return parked, watched
+}
+
+// end lets followers know that nothing more will come.
+func (e *Entry) end() {
+	e.mu.Lock()
+	e.gone = true
+	e.mu.Unlock()
+	e.wakeAll()
+}

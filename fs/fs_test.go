@@ -1,0 +1,108 @@
+package fs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"logfs/ring"
+	"logfs/ring/record"
+)
+
+// failing is a log that fails the test at the first warning.
+type failing struct{ t *testing.T }
+
+func (f failing) Write(b []byte) (int, error) {
+	f.t.Errorf("the server logged: %s", b)
+	return len(b), nil
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(failing{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// mounted is a real mount with one service, web, whose writer is the test.
+type mounted struct {
+	t     testing.TB
+	s     *Server
+	e     *Entry
+	ring  *ring.Ring
+	dir   string
+	stamp record.Stamp
+}
+
+func mountWeb(t *testing.T, limits ring.Limits) *mounted {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skip("no /dev/fuse on this machine: nothing of the mount is tested")
+	}
+	dir := t.TempDir()
+	s, err := Mount(Options{Dir: dir, ListFollow: true, Log: testLog(t), Status: func(w io.Writer) { fmt.Fprintln(w, "all is well") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m := &mounted{t: t, s: s, ring: ring.New(limits), dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000}
+	m.e, err = s.Add(Service{Name: "web", Ring: m.ring, Marks: true, Mode: 0o750, Born: time.Unix(1, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// say appends records, each "o text", "e text", "o+ text" or "= text".
+func (m *mounted) say(lines ...string) {
+	b := m.ring.Begin()
+	for _, l := range lines {
+		m.stamp++
+		head, text, _ := bytes.Cut([]byte(l), []byte{' '})
+		b.Add(m.stamp, record.Kind(head[0]), len(head) > 1, text)
+	}
+	b.Commit()
+	m.e.Wake()
+}
+
+func (m *mounted) path(name string) string { return filepath.Join(m.dir, name) }
+
+func (m *mounted) cat(name string) string {
+	m.t.Helper()
+	b, err := os.ReadFile(m.path(name))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestFilesOfAService(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("= start run=3 pid=77", "o one", "e two\x00", "o+ half ", "o whole", "o+ open", "e err", "= exit code=1 after=2s")
+	for _, c := range []struct{ name, want string }{
+		{"current", "-- web run 3 started 2026-11-20T18:40:00Z pid 77 --\none\ntwo\\x00\nhalf whole\nopen\nerr\n-- web run 3 exited 1 after 2s --\n"},
+		{"stdout/current", "one\nhalf whole\nopen"},
+		{"stderr/current", "two\x00\nerr\n"},
+		{"stderr/seq", "@400000006b00940a00000003,web,3,3,e;two\\x00\n@400000006b00940a00000007,web,3,7,e;err\n"},
+	} {
+		if got := m.cat(c.name); got != c.want {
+			t.Errorf("%s:\n got %q\nwant %q", c.name, got, c.want)
+		}
+		st, err := os.Stat(m.path(c.name))
+		if err != nil || st.Size() != int64(len(c.want)) {
+			t.Errorf("%s: size %d, want %d (%v)", c.name, st.Size(), len(c.want), err)
+		}
+		if got := st.ModTime().UnixNano(); got != int64(m.stamp) {
+			t.Errorf("%s: time %d, want that of the last line, %d", c.name, got, m.stamp)
+		}
+	}
+	if got := bytes.Count([]byte(m.cat("seq")), []byte{'\n'}); got != 8 {
+		t.Errorf("seq has %d records, want 8", got)
+	}
+}

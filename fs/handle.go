@@ -1,0 +1,181 @@
+package fs
+
+import (
+	"sync"
+	"time"
+
+	"logfs/ring/record"
+)
+
+// A handle is one open of a node.
+type handle struct {
+	n *node
+
+	mu   sync.Mutex // guards all below
+	base int64      // absolute position of the handle's byte 0
+	at   pos        // the record that what was read last ended in, or before
+	next int64      // offset behind what was read last
+	half bool       // what was read last did not end a line
+
+	// A reader who lost lines is told so in his own bytes: told stands at
+	// offset toldAt, and base counts for what is behind it. Offsets before
+	// toldAt are those of lost lines.
+	told   []byte
+	toldAt int64
+
+	seekEnd bool   // SEEK_END was asked: reads as pollers do
+	polled  bool   // poll was asked: reads as event loops do
+	kh      uint64 // what the kernel calls the handle in poll, if watched
+	watched bool   // somebody waits in poll
+}
+
+func newHandle(n *node) *handle {
+	n.open()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return &handle{n: n, base: n.base, at: n.start}
+}
+
+// readFrozen is READ of current and seq: the state that the pass began with.
+func (h *handle) readFrozen(dst []byte, off int64) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	limit := h.n.limit()
+	n := h.read(dst, off, limit, false)
+	if n == 0 {
+		h.n.atEnd()
+	}
+	return n
+}
+
+// read fills dst from offset off, up to the absolute position limit, and
+// returns how many bytes that were: 0 at the end. whole asks to end with a
+// line if one fits. The caller holds mu.
+func (h *handle) read(dst []byte, off, limit int64, whole bool) int {
+	const tries = 4 // a ring that is dropping may be faster than one try
+	for range tries {
+		at := max(off, h.toldEnd()) + h.base
+		if off < h.toldAt || (at < limit && !h.find(at)) {
+			h.lose(off)
+		}
+		n := h.fill(dst, off, limit, whole)
+		if n > 0 {
+			h.next, h.half = off+int64(n), dst[n-1] != '\n'
+			return n
+		}
+		if off+h.base >= limit {
+			return 0
+		}
+	}
+	return 0
+}
+
+func (h *handle) toldEnd() int64 { return h.toldAt + int64(len(h.told)) }
+
+// find moves at to the record that holds the absolute position abs, or some
+// records before it. It returns false if that is gone.
+func (h *handle) find(abs int64) bool {
+	const near = 256 << 10
+	if h.at.off <= abs && abs-h.at.off < near {
+		if c, ok := h.n.chunk(h.at.Block); ok {
+			c.Release()
+			return true
+		}
+	}
+	p, ok := h.n.find(abs)
+	if ok {
+		h.at = p
+	}
+	return ok
+}
+
+// fill copies what the reader was told of lost lines, and then lines.
+func (h *handle) fill(dst []byte, off, limit int64, whole bool) (n int) {
+	if i := off - h.toldAt; i >= 0 && off < h.toldEnd() {
+		n = copy(dst, h.told[i:])
+	}
+	for n < len(dst) && h.at.off < limit {
+		c, ok := h.n.chunk(h.at.Block)
+		if !ok {
+			return n
+		}
+		if h.at.Off >= len(c.Data) {
+			c.Release()
+			if c, ok = h.n.chunk(h.at.Block + 1); !ok {
+				return n
+			}
+			h.at.enter(c)
+		}
+		more := false
+		n, more = h.copyLines(dst, n, off, limit, whole, c.Data)
+		c.Release()
+		if !more {
+			return n
+		}
+	}
+	return n
+}
+
+// copyLines copies from one block; more says that the block ended before dst
+// and limit did.
+func (h *handle) copyLines(dst []byte, n int, off, limit int64, whole bool, data []byte) (_ int, more bool) {
+	l := &h.n.v.layout
+	s := record.Scanner{Buf: data[h.at.Off:], Seq: h.at.Seq, Run: h.at.Run}
+	for h.at.off < limit {
+		left := len(s.Buf)
+		rec, ok := s.Next()
+		if !ok {
+			return n, true
+		}
+		size := l.size(h.at.open, &rec)
+		skip := int(off + int64(n) + h.base - h.at.off) // bytes of rec before what is asked
+		if skip < size {
+			if whole && n > 0 && n+size-skip > len(dst) {
+				return n, false
+			}
+			n += copyLine(dst[n:], l, h.at.open, &rec, size, skip)
+			if n == len(dst) && int64(n)+off+h.base < h.at.off+int64(size) {
+				return n, false
+			}
+		}
+		h.at.step(l, &rec, left-len(s.Buf))
+		if n == len(dst) {
+			return n, false
+		}
+	}
+	return n, false
+}
+
+// copyLine copies a record's bytes from skip on, as far as dst goes.
+func copyLine(dst []byte, l *layout, open record.Kind, rec *record.Record, size, skip int) int {
+	if skip == 0 && size <= len(dst) {
+		return len(l.write(dst[:0], open, rec))
+	}
+	return copy(dst, l.write(make([]byte, 0, size), open, rec)[skip:])
+}
+
+// lose moves a reader whose lines are gone, and puts a mark that says so
+// where he reads next. He lands a quarter of what is held ahead, at the start
+// of a line: at the oldest record he would be overtaken again before his next
+// read.
+func (h *handle) lose(off int64) {
+	v := h.n.v
+	head, end := v.catchUp()
+	first := h.at.Seq
+	if h.at.off > off+h.base || off < h.toldAt {
+		first = h.n.start.Seq
+	}
+	land := v.lineFrom(head.off + (end.off-head.off)/4)
+	h.told, h.toldAt = h.told[:0], off
+	if h.half && v.form != formBytes {
+		h.told = append(h.told, '\n')
+	}
+	if lost := land.Seq - first; land.Seq > first {
+		h.n.e.readerLost.Add(lost)
+		if v.form == formSeq || v.form == formText && v.marks {
+			rec := record.Lost(record.Stamp(time.Now().UnixNano()), land.Run, first, land.Seq-1)
+			h.told = v.write(h.told, 0, &rec)
+		}
+	}
+	h.at, h.base = land, v.base(land)-h.toldEnd()
+}

@@ -1,0 +1,113 @@
+package fs
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// waits finds parked reads by the number of their request.
+type waits struct {
+	mu sync.Mutex // guards m; nothing else is locked under it
+	m  map[uint64]*park
+}
+
+func (w *waits) add(p *park) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.m[p.unique] = p
+}
+
+func (w *waits) remove(p *park) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.m, p.unique)
+}
+
+func (w *waits) find(unique uint64) *park {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.m[unique]
+}
+
+// How often the signals of a reader are looked at who was interrupted but
+// did not have to be. The kernel tells of the first signal only.
+const (
+	lookSoon = 50 * time.Millisecond
+	lookLate = 200 * time.Millisecond
+	lookMany = 20
+)
+
+// interrupt is INTERRUPT: a signal is pending for a reader. It returns false
+// if no parked read has that number; the protocol then asks for it again,
+// because the read may be about to be parked.
+func (s *Server) interrupt(unique uint64) bool {
+	p := s.waits.find(unique)
+	if p == nil {
+		return false
+	}
+	s.look(p, 0)
+	return true
+}
+
+// look ends p with EINTR if a signal ends or is caught by its reader. Other
+// signals, ^Z and what a debugger or the freezer does, only make the kernel
+// ask: programs that do not expect EINTR from a read live on if they do not
+// get it.
+func (s *Server) look(p *park, times int) {
+	ends := signalEnds(p.pid)
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	switch {
+	case p.done:
+	case ends:
+		p.finish()
+		s.dev.fail(p.unique, interrupted)
+	default:
+		delay := lookSoon
+		if times >= lookMany {
+			delay = lookLate
+		}
+		p.timer = time.AfterFunc(delay, func() { s.look(p, times+1) })
+	}
+}
+
+// signalEnds says whether a pending signal of the thread tid is caught by it
+// or kills it. A thread that cannot be seen is taken to be ending.
+func signalEnds(tid uint32) bool {
+	status, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(tid), 10) + "/status")
+	if tid == 0 || err != nil {
+		return true
+	}
+	return pendingEnds(status)
+}
+
+// harmless are the signals that do nothing to a process that does not catch
+// them, or only stop it.
+var harmless = func() (m uint64) {
+	for _, sig := range []syscall.Signal{
+		syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGSTOP, syscall.SIGTSTP,
+		syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGURG, syscall.SIGWINCH,
+	} {
+		m |= 1 << (sig - 1)
+	}
+	return m
+}()
+
+// pendingEnds reads /proc/PID/status, see proc_pid_status(5).
+func pendingEnds(status []byte) bool {
+	pending := (mask(status, "SigPnd:") | mask(status, "ShdPnd:")) &^ mask(status, "SigBlk:")
+	caught := mask(status, "SigCgt:")
+	deadly := ^(mask(status, "SigIgn:") | harmless)
+	return pending&(caught|deadly) != 0
+}
+
+func mask(status []byte, name string) uint64 {
+	_, rest, _ := bytes.Cut(status, []byte("\n"+name))
+	line, _, _ := bytes.Cut(rest, []byte{'\n'})
+	v, _ := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
+	return v
+}

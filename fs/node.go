@@ -1,0 +1,181 @@
+package fs
+
+import (
+	"sync"
+
+	"logfs/ring"
+)
+
+// A node is what one lookup of current, follow or seq found. Offsets on it
+// count from base.
+type node struct {
+	id   uint64
+	kind fileKind
+	e    *Entry
+	v    *view
+
+	// guarded by tree.mu
+	lookups uint64
+
+	mu    sync.Mutex // guards all below
+	base  int64      // absolute position of byte 0
+	start pos        // the record byte 0 is in
+	told  int64      // the greatest size told of it
+	opens int
+	pins  pins // of current and seq
+}
+
+// pins is the consistent state that one pass over current or seq sees.
+type pins struct {
+	limit  int64        // absolute position of its end
+	thaw   bool         // the end was read: the next read sees a new state
+	blocks []pos        // where each pinned block begins
+	chunks []ring.Chunk // what is pinned, same indices as blocks
+	bytes  int
+}
+
+// settle puts byte 0 at the oldest byte there is. The caller holds mu, or is
+// the only one who knows of the node.
+func (n *node) settle() {
+	head, end := n.v.catchUp()
+	n.start, n.base, n.told = head, n.v.base(head), 0
+	n.pins.limit = end.off
+}
+
+// size is the size to tell, now: it never shrinks.
+func (n *node) size() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	end := n.pins.limit
+	if n.kind == follow {
+		_, p := n.v.catchUp()
+		end = p.off
+	} else if n.opens > 0 {
+		end = n.freezeLocked()
+	}
+	n.told = max(n.told, end-n.base)
+	return n.told
+}
+
+// open counts one more handle. Nobody has seen a byte of a node that was not
+// open before, so it settles once more: the ring may have moved on.
+func (n *node) open() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.opens++; n.opens > 1 {
+		return
+	}
+	n.settle()
+	if n.kind != follow {
+		n.freezeLocked()
+	}
+}
+
+// close counts one handle less.
+func (n *node) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.opens--; n.opens == 0 {
+		n.unpinLocked(0)
+		n.e.unpinned(n)
+	}
+}
+
+// limit is where a read of current ends. After a pass to the end it is a new
+// state's.
+func (n *node) limit() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pins.thaw {
+		n.freezeLocked()
+	}
+	return n.pins.limit
+}
+
+// atEnd notes that a reader was told of the end.
+func (n *node) atEnd() {
+	n.mu.Lock()
+	n.pins.thaw = true
+	n.mu.Unlock()
+}
+
+// freezeLocked makes what the ring holds now the state that readers see,
+// together with what was pinned before as long as that is less than another
+// ring full.
+func (n *node) freezeLocked() int64 {
+	_, end := n.v.catchUp()
+	n.pins.thaw = false
+	if end.off == n.pins.limit && len(n.pins.chunks) > 0 {
+		return end.off
+	}
+	n.pinLocked()
+	n.pins.limit = end.off
+	for n.pins.bytes > 2*n.e.ringBytes && len(n.pins.chunks) > 1 {
+		n.unpinLocked(len(n.pins.chunks) - 1)
+	}
+	n.e.pinned(n)
+	return end.off
+}
+
+// pinLocked pins the blocks that are not pinned yet, and the last one again:
+// it has grown.
+func (n *node) pinLocked() {
+	p := &n.pins
+	var from uint64
+	if last := len(p.chunks) - 1; last >= 0 {
+		from = p.chunks[last].Block
+	}
+	for _, at := range n.v.blocksFrom(from) {
+		c, ok := n.v.ring.Chunk(at.Block)
+		if !ok {
+			continue
+		}
+		if last := len(p.chunks) - 1; last >= 0 && p.chunks[last].Block == at.Block {
+			p.bytes -= len(p.chunks[last].Data)
+			p.chunks[last].Release()
+			p.chunks[last] = c
+		} else {
+			p.blocks, p.chunks = append(p.blocks, at), append(p.chunks, c)
+		}
+		p.bytes += len(c.Data)
+	}
+}
+
+// unpinLocked releases the oldest blocks until keep are left.
+func (n *node) unpinLocked(keep int) {
+	p := &n.pins
+	drop := max(0, len(p.chunks)-keep)
+	for _, c := range p.chunks[:drop] {
+		p.bytes -= len(c.Data)
+		c.Release()
+	}
+	p.blocks = append(p.blocks[:0], p.blocks[drop:]...)
+	p.chunks = append(p.chunks[:0], p.chunks[drop:]...)
+}
+
+// chunk returns a block for reading, pinned once more for the caller.
+func (n *node) chunk(id uint64) (ring.Chunk, bool) {
+	if c, ok := n.v.ring.Chunk(id); ok {
+		return c, true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.pins.chunks {
+		if c.Block == id {
+			return c.Again(), true
+		}
+	}
+	return ring.Chunk{}, false
+}
+
+// find is view.find, with the pinned blocks in view too. It returns false
+// when the byte at abs is neither held nor pinned.
+func (n *node) find(abs int64) (pos, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.pins.blocks; len(p) > 0 && p[0].off <= abs {
+		return findBlock(p, p[0], abs), true
+	}
+	head, _ := n.v.catchUp()
+	return n.v.find(abs), head.off <= abs
+}

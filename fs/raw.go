@@ -1,0 +1,237 @@
+package fs
+
+import (
+	"bytes"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// raw answers what go-fuse's ProtocolServer hands on. None of its methods
+// blocks. Attributes and names are valid for no time at all: sizes and times
+// change with every line, and every lookup of a file is to find a fresh node.
+type raw struct {
+	fuse.RawFileSystem // answers ENOSYS
+	s                  *Server
+}
+
+// Lookup finds name in a directory.
+func (r *raw) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	d, ok := r.s.tree.dir(in.NodeId)
+	switch {
+	case !ok:
+		return stale
+	case d.e == nil:
+		return r.lookupRoot(name, out)
+	case d.sel == selAll && (name == dirNames[selOut] || name == dirNames[selErr]):
+		sel := selOut
+		if name == dirNames[selErr] {
+			sel = selErr
+		}
+		out.NodeId = d.e.dirID(sel)
+		r.dirAttr(directory{d.e, sel}, &out.Attr)
+		return fuse.OK
+	}
+	for k, n := range fileNames {
+		if n == name {
+			return r.lookupFile(d, fileKind(k), out)
+		}
+	}
+	return noEntry
+}
+
+func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
+	switch name {
+	case statusName:
+		var b bytes.Buffer
+		r.s.opts.Status(&b)
+		return r.lookupText(statusIno, b.Bytes(), out)
+	case ignoreName:
+		return r.lookupText(ignoreIno, []byte(ignoreText), out)
+	}
+	e := r.s.tree.entry(name)
+	if e == nil {
+		return noEntry
+	}
+	out.NodeId = e.dirID(selAll)
+	r.dirAttr(directory{e: e}, &out.Attr)
+	return fuse.OK
+}
+
+func (r *raw) lookupText(ino uint64, data []byte, out *fuse.EntryOut) fuse.Status {
+	x := &text{ino: ino, data: data, made: time.Now()}
+	r.s.tree.addText(x)
+	out.NodeId = x.id
+	r.textAttr(x, &out.Attr)
+	return fuse.OK
+}
+
+func (r *raw) lookupFile(d directory, k fileKind, out *fuse.EntryOut) fuse.Status {
+	n := &node{kind: k, e: d.e, v: d.e.view(d.sel, k)}
+	n.settle()
+	r.s.tree.addNode(n)
+	out.NodeId = n.id
+	r.fileAttr(n, n.size(), &out.Attr)
+	return fuse.OK
+}
+
+// Forget takes lookups off a node.
+func (r *raw) Forget(id, lookups uint64) { r.s.tree.forget(id, lookups) }
+
+// GetAttr tells size and time of a node as they are now. With a handle it is
+// SEEK_END that asks, for the end as that handle sees it.
+func (r *raw) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if d, ok := r.s.tree.dir(in.NodeId); ok {
+		r.dirAttr(d, &out.Attr)
+		return fuse.OK
+	}
+	n, x := r.s.tree.node(in.NodeId)
+	switch {
+	case x != nil:
+		r.textAttr(x, &out.Attr)
+	case n == nil:
+		return stale
+	default:
+		size := n.size()
+		if h, ok := r.s.tree.handle(in.Fh()).(*handle); ok && in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
+			size = h.seekToEnd(size)
+		}
+		r.fileAttr(n, size, &out.Attr)
+	}
+	return fuse.OK
+}
+
+// Open makes a handle. The files are read directly, never through the page
+// cache, which would show old sizes; without flush, so that a reader that is
+// killed does not wait for us.
+func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if in.Flags&(syscall.O_ACCMODE|syscall.O_TRUNC) != syscall.O_RDONLY {
+		return fuse.EACCES
+	}
+	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
+	n, x := r.s.tree.node(in.NodeId)
+	switch {
+	case x != nil:
+		out.Fh = r.s.tree.addHandle(x)
+	case n == nil:
+		return stale
+	default:
+		out.Fh = r.s.tree.addHandle(newHandle(n))
+		if n.kind == follow {
+			n.e.readers.Add(1)
+		}
+	}
+	return fuse.OK
+}
+
+// Release drops a handle.
+func (r *raw) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	h, ok := r.s.tree.dropHandle(in.Fh).(*handle)
+	if !ok {
+		return
+	}
+	if h.n.kind == follow {
+		h.n.e.readers.Add(-1)
+		h.n.e.unwatch(h)
+	}
+	h.n.close()
+}
+
+// Read reads the files that end; device.go takes the reads of follow.
+func (r *raw) Read(_ <-chan struct{}, in *fuse.ReadIn, dst []byte) (fuse.ReadResult, fuse.Status) {
+	off := int64(in.Offset)
+	if off < 0 {
+		return nil, fuse.EINVAL
+	}
+	switch h := r.s.tree.handle(in.Fh).(type) {
+	case *handle:
+		return fuse.ReadResultData(dst[:h.readFrozen(dst, off)]), fuse.OK
+	case *text:
+		return fuse.ReadResultData(h.data[min(off, int64(len(h.data))):][:min(int64(len(dst)), max(0, int64(len(h.data))-off))]), fuse.OK
+	}
+	return nil, fuse.EBADF
+}
+
+// Lseek answers SEEK_DATA and SEEK_HOLE: there are no holes.
+func (r *raw) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	var attr fuse.AttrOut
+	get := fuse.GetAttrIn{InHeader: in.InHeader}
+	if st := r.GetAttr(nil, &get, &attr); st != fuse.OK {
+		return st
+	}
+	const seekData = 3
+	if in.Offset >= attr.Size {
+		return noSuchOffset
+	}
+	out.Offset = attr.Size
+	if in.Whence == seekData {
+		out.Offset = in.Offset
+	}
+	return fuse.OK
+}
+
+// A listing is an open directory.
+type listing []fuse.DirEntry
+
+// OpenDir takes the names as they are now.
+func (r *raw) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	d, ok := r.s.tree.dir(in.NodeId)
+	if !ok {
+		return stale
+	}
+	out.Fh = r.s.tree.addHandle(r.list(d))
+	return fuse.OK
+}
+
+func (r *raw) list(d directory) listing {
+	id := uint64(rootID)
+	if d.e != nil {
+		id = d.e.dirID(d.sel)
+	}
+	l := listing{{Mode: syscall.S_IFDIR, Name: ".", Ino: id}, {Mode: syscall.S_IFDIR, Name: "..", Ino: rootID}}
+	if d.e == nil {
+		l = append(l, fuse.DirEntry{Mode: syscall.S_IFREG, Name: ignoreName, Ino: ignoreIno},
+			fuse.DirEntry{Mode: syscall.S_IFREG, Name: statusName, Ino: statusIno})
+		for _, e := range r.s.tree.names() {
+			l = append(l, fuse.DirEntry{Mode: syscall.S_IFDIR, Name: e.Name, Ino: e.dirID(selAll)})
+		}
+		return l
+	}
+	for k, name := range fileNames {
+		if fileKind(k) != follow || r.s.opts.ListFollow {
+			l = append(l, fuse.DirEntry{Mode: syscall.S_IFREG, Name: name, Ino: d.e.fileIno(d.sel, fileKind(k))})
+		}
+	}
+	for sel := selOut; d.sel == selAll && sel < selections; sel++ {
+		l = append(l, fuse.DirEntry{Mode: syscall.S_IFDIR, Name: dirNames[sel], Ino: d.e.dirID(sel)})
+	}
+	return l
+}
+
+// ReadDir lists from the offset on: the index of the next name.
+func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	l, ok := r.s.tree.handle(in.Fh).(listing)
+	if !ok {
+		return fuse.EBADF
+	}
+	for i := in.Offset; i < uint64(len(l)); i++ {
+		e := l[i]
+		e.Off = i + 1
+		if !out.AddDirEntry(e) {
+			break
+		}
+	}
+	return fuse.OK
+}
+
+// ReleaseDir drops a listing.
+func (r *raw) ReleaseDir(in *fuse.ReleaseIn) { r.s.tree.dropHandle(in.Fh) }
+
+// StatFs tells the longest name.
+func (r *raw) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	out.NameLen, out.Bsize, out.Frsize = 255, blockSize, blockSize
+	return fuse.OK
+}
+
+func (r *raw) String() string { return "logfs" }

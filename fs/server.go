@@ -1,0 +1,169 @@
+package fs
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Options say what is mounted and where.
+type Options struct {
+	// Dir is an existing directory.
+	Dir string
+	// AllowOther lets other users in, as far as permissions do.
+	AllowOther bool
+	// ListFollow shows follow in listings. It opens in any case.
+	ListFollow bool
+	// Status writes the content of the status file.
+	Status func(io.Writer)
+	Log    *slog.Logger
+}
+
+// A Server is a mounted tree.
+type Server struct {
+	opts  Options
+	dir   string
+	owner fuse.Owner
+	born  time.Time
+	tree  *tree
+	waits waits
+	dev   device
+
+	closing sync.Once
+	closed  error
+	done    chan struct{}
+}
+
+// Mount mounts an empty tree and serves it. An error wraps ErrNoFUSE if it is
+// the system that cannot mount.
+func Mount(o Options) (*Server, error) {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount on %q: %w", o.Dir, err)
+	}
+	fd, err := mount(dir, o.AllowOther)
+	if err != nil {
+		return nil, err
+	}
+	s := newServer(o, dir, fd)
+	s.dev.serve(newProtocol(s), s)
+	go func() {
+		s.dev.done.Wait()
+		syscall.Close(fd)
+		close(s.done)
+	}()
+	if err := s.answers(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func newServer(o Options, dir string, fd int) *Server {
+	return &Server{
+		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
+		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
+		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
+	}
+}
+
+// newProtocol makes go-fuse answer what this package does not.
+func newProtocol(s *Server) protocol {
+	return fuse.NewProtocolServer(&raw{fuse.NewDefaultRawFileSystem(), s}, &fuse.MountOptions{
+		Name: fsName, MaxWrite: maxPayload, MaxBackground: 64,
+		DisableXAttrs: true, DisableReadDirPlus: true,
+		Logger: log.New(logWriter{s.opts.Log}, "", 0),
+	})
+}
+
+// logWriter passes on what go-fuse logs: it has no levels.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	w.log.Debug("go-fuse", "message", string(b))
+	return len(b), nil
+}
+
+// answers asks the new mount something, so that it has been set up when Mount
+// returns and everything that is asked afterwards is answered.
+func (s *Server) answers() error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(s.dir, &st); err != nil {
+		return fmt.Errorf("cannot use the mount on %q: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Add shows a service.
+func (s *Server) Add(svc Service) (*Entry, error) {
+	t := s.tree
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.entries[svc.Name] != nil {
+		return nil, fmt.Errorf("cannot show %q: it is shown already", svc.Name)
+	}
+	t.slot++
+	e := newEntry(svc, s, t.slot)
+	t.entries[svc.Name], t.slots[t.slot] = e, e
+	return e, nil
+}
+
+// Remove takes a service out of the tree. Its followers read to the end of
+// what is there and then find the end of the file.
+func (s *Server) Remove(name string) {
+	s.tree.mu.Lock()
+	e := s.tree.entries[name]
+	delete(s.tree.entries, name)
+	if e != nil {
+		delete(s.tree.slots, e.slot)
+	}
+	s.tree.mu.Unlock()
+	if e != nil {
+		e.end()
+	}
+}
+
+// changed is when any service last spoke.
+func (s *Server) changed() time.Time {
+	last := s.born
+	for _, e := range s.tree.names() {
+		if t := e.changed(); t.After(last) {
+			last = t
+		}
+	}
+	return last
+}
+
+// Done is closed when the tree is not mounted any more, whoever unmounted it.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Close ends followers with end of file and unmounts: lazily, if files are
+// still open after half a second. It can be called more than once.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		for _, e := range s.tree.names() {
+			e.end()
+		}
+		select {
+		case <-s.done: // unmounted by somebody else
+			return
+		default:
+		}
+		if err := unmountSoon(s.dir); err != nil {
+			s.closed = fmt.Errorf("cannot unmount %q: %w", s.dir, err)
+			return
+		}
+		if os.Geteuid() == 0 {
+			<-s.done
+		}
+	})
+	return s.closed
+}

@@ -1,0 +1,273 @@
+package fs
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"logfs/ring"
+)
+
+// The numbers of the nodes that are always there. Below firstFresh a node id
+// is also the inode number: an entry's slot, and what the node is within the
+// entry. A node of a file has a fresh id for each lookup and the inode number
+// of its place.
+const (
+	rootID     = 1
+	statusIno  = 2
+	ignoreIno  = 3
+	slotShift  = 8
+	firstFresh = 1 << 48
+)
+
+// fileKind is one of the three files of every directory.
+type fileKind uint8
+
+const (
+	current fileKind = iota
+	follow
+	seq
+	fileKinds
+)
+
+var fileNames = [fileKinds]string{"current", "follow", "seq"}
+
+// dirNames are the directories in the directory of a service.
+var dirNames = [selections]string{selOut: "stdout", selErr: "stderr"}
+
+// A Service is what is shown of one service.
+type Service struct {
+	Name string
+	Ring *ring.Ring
+	// Marks says whether current and follow show the daemon's marks.
+	Marks bool
+	// Uid, Gid and Mode are owner and permissions of the service's directory;
+	// its files can be read by whom the directory lets in.
+	Uid, Gid, Mode uint32
+	// Born is the time of a service that has not said anything.
+	Born time.Time
+}
+
+// An Entry is a service in the tree.
+type Entry struct {
+	Service
+	fs        *Server
+	slot      uint64
+	ringBytes int
+
+	views   [selections][2]view // text or bytes, and seq
+	readers atomic.Int64
+	// readerLost counts lines that readers were told they lost.
+	readerLost atomic.Uint64
+
+	waiting
+	pinning []*node // nodes that pin blocks, oldest first; guarded by waiting.mu
+}
+
+func newEntry(s Service, fs *Server, slot uint64) *Entry {
+	e := &Entry{Service: s, fs: fs, slot: slot, ringBytes: int(s.Ring.Limits().Bytes)}
+	for sel := range selections {
+		text := formText
+		if sel != selAll {
+			text = formBytes
+		}
+		for i, f := range []form{text, formSeq} {
+			v := &e.views[sel][i]
+			v.ring, v.layout = s.Ring, layout{sel: sel, form: f, service: s.Name, marks: s.Marks}
+		}
+	}
+	return e
+}
+
+// view returns the view that a file shows.
+func (e *Entry) view(sel selection, k fileKind) *view {
+	if k == seq {
+		return &e.views[sel][1]
+	}
+	return &e.views[sel][0]
+}
+
+func (e *Entry) dirID(sel selection) uint64 { return e.slot<<slotShift | uint64(sel) }
+
+func (e *Entry) fileIno(sel selection, k fileKind) uint64 {
+	return e.slot<<slotShift | 16*(uint64(sel)+1) + uint64(k)
+}
+
+// changed is the time of the last line.
+func (e *Entry) changed() time.Time {
+	if t := e.Ring.Last(); t != 0 {
+		return time.Unix(0, int64(t))
+	}
+	return e.Born
+}
+
+// Readers returns how many handles of follow are open.
+func (e *Entry) Readers() int { return int(e.readers.Load()) }
+
+// ReaderLost returns how many lines readers were told they lost.
+func (e *Entry) ReaderLost() uint64 { return e.readerLost.Load() }
+
+// pinLimit is how many rings full of dropped records the readers of one
+// service may keep from being freed.
+const pinLimit = 4
+
+// pinned notes that n pins blocks. If readers pin too much, those who began
+// first lose their pins: they read on from the ring, or are told what is gone.
+// The caller holds n.mu.
+func (e *Entry) pinned(n *node) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dropPinningLocked(n)
+	e.pinning = append(e.pinning, n)
+	for _, old := range e.pinning {
+		if e.Ring.Stats().PinnedBytes <= pinLimit*uint64(e.ringBytes) {
+			return
+		}
+		if old != n && old.mu.TryLock() {
+			old.unpinLocked(0)
+			old.mu.Unlock()
+		}
+	}
+}
+
+// unpinned notes that n pins nothing any more. The caller holds n.mu.
+func (e *Entry) unpinned(n *node) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dropPinningLocked(n)
+}
+
+func (e *Entry) dropPinningLocked(n *node) {
+	for i, o := range e.pinning {
+		if o == n {
+			e.pinning = append(e.pinning[:i], e.pinning[i+1:]...)
+			return
+		}
+	}
+}
+
+// A directory is what a directory's node id stands for.
+type directory struct {
+	e   *Entry // nil for the root
+	sel selection
+}
+
+// tree holds what node ids and handles stand for.
+type tree struct {
+	mu      sync.Mutex // guards all below; nothing else is locked under it
+	entries map[string]*Entry
+	slots   map[uint64]*Entry
+	slot    uint64 // the last one given out
+	fresh   uint64 // likewise, of node ids
+	nodes   map[uint64]*node
+	texts   map[uint64]*text
+	handles map[uint64]any // *handle, *text or listing
+	fh      uint64
+}
+
+// text is a file whose content is fixed when it is looked up: status, .ignore.
+type text struct {
+	id, ino uint64
+	data    []byte
+	lookups uint64
+	made    time.Time
+}
+
+func newTree() *tree {
+	return &tree{
+		entries: map[string]*Entry{}, slots: map[uint64]*Entry{}, fresh: firstFresh,
+		nodes: map[uint64]*node{}, texts: map[uint64]*text{}, handles: map[uint64]any{},
+	}
+}
+
+// names returns the services, sorted.
+func (t *tree) names() []*Entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*Entry, 0, len(t.entries))
+	for _, e := range t.entries {
+		all = append(all, e)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+func (t *tree) entry(name string) *Entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.entries[name]
+}
+
+// dir returns the directory with that node id.
+func (t *tree) dir(id uint64) (directory, bool) {
+	if id == rootID {
+		return directory{}, true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, sel := t.slots[id>>slotShift], selection(id&(1<<slotShift-1))
+	return directory{e: e, sel: sel}, e != nil && sel < selections && id < firstFresh
+}
+
+// addNode gives n a fresh id, known to the kernel by one lookup.
+func (t *tree) addNode(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fresh++
+	n.id, n.lookups = t.fresh, 1
+	t.nodes[n.id] = n
+}
+
+func (t *tree) addText(x *text) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fresh++
+	x.id, x.lookups = t.fresh, 1
+	t.texts[x.id] = x
+}
+
+func (t *tree) node(id uint64) (*node, *text) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.nodes[id], t.texts[id]
+}
+
+// forget takes lookups off the node with that id, and drops it at 0.
+func (t *tree) forget(id, lookups uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[id]; n != nil {
+		if n.lookups -= min(lookups, n.lookups); n.lookups == 0 {
+			delete(t.nodes, id)
+		}
+	}
+	if x := t.texts[id]; x != nil {
+		if x.lookups -= min(lookups, x.lookups); x.lookups == 0 {
+			delete(t.texts, id)
+		}
+	}
+}
+
+// addHandle returns the number by which the kernel will call h.
+func (t *tree) addHandle(h any) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fh++
+	t.handles[t.fh] = h
+	return t.fh
+}
+
+func (t *tree) handle(fh uint64) any {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.handles[fh]
+}
+
+func (t *tree) dropHandle(fh uint64) any {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.handles[fh]
+	delete(t.handles, fh)
+	return h
+}

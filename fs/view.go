@@ -1,0 +1,293 @@
+package fs
+
+import (
+	"sort"
+	"sync"
+
+	"logfs/ring"
+	"logfs/ring/record"
+)
+
+// A selection says which records of a service a directory shows.
+type selection uint8
+
+const (
+	selAll selection = iota
+	selOut
+	selErr
+	selections
+)
+
+// takes says whether records of kind k are in the selection.
+func (s selection) takes(k record.Kind) bool {
+	switch s {
+	case selOut:
+		return k == record.Out
+	case selErr:
+		return k == record.Err
+	}
+	return true
+}
+
+// A form says how records are written.
+type form uint8
+
+const (
+	formText  form = iota // as current and follow of a service
+	formBytes             // as current and follow of stdout and stderr
+	formSeq               // as seq
+)
+
+// layout is all that decides which bytes a view has.
+type layout struct {
+	sel     selection
+	form    form
+	service string
+	marks   bool // marks are shown in the text form
+}
+
+// shows says whether rec has bytes in this layout.
+func (l *layout) shows(rec *record.Record) bool {
+	if !l.sel.takes(rec.Kind) {
+		return false
+	}
+	return rec.Kind != record.Mark || l.form == formSeq || l.marks
+}
+
+// breaks says whether rec ends a line of another stream that was left open:
+// the text form then puts a newline before it.
+func (l *layout) breaks(open record.Kind, rec *record.Record) bool {
+	return l.form == formText && open != 0 && open != rec.Kind
+}
+
+// size is how many bytes rec has when a line of the stream open is unfinished
+// before it.
+func (l *layout) size(open record.Kind, rec *record.Record) (n int) {
+	if l.breaks(open, rec) {
+		n = 1
+	}
+	if !l.shows(rec) {
+		return n
+	}
+	switch l.form {
+	case formText:
+		return n + rec.TextLen(l.service)
+	case formBytes:
+		return n + rec.BytesLen()
+	}
+	return n + rec.SeqLen(l.service)
+}
+
+// write appends what size counts.
+func (l *layout) write(dst []byte, open record.Kind, rec *record.Record) []byte {
+	if l.breaks(open, rec) {
+		dst = append(dst, '\n')
+	}
+	if !l.shows(rec) {
+		return dst
+	}
+	switch l.form {
+	case formText:
+		return rec.AppendText(dst, l.service)
+	case formBytes:
+		return rec.AppendBytes(dst)
+	}
+	return rec.AppendSeq(dst, l.service)
+}
+
+// after is the stream whose line is unfinished after rec, 0 for none.
+func (l *layout) after(rec *record.Record) record.Kind {
+	if rec.More {
+		return rec.Kind
+	}
+	return 0
+}
+
+// A pos is the start of a record in a view.
+type pos struct {
+	ring.Cursor
+	off  int64       // absolute position in the view
+	open record.Kind // the stream whose line is unfinished here
+}
+
+// step moves p over rec, whose stored line takes n bytes.
+func (p *pos) step(l *layout, rec *record.Record, n int) {
+	p.off += int64(l.size(p.open, rec))
+	if l.sel.takes(rec.Kind) {
+		p.open = l.after(rec)
+	}
+	p.Off += n
+	p.Seq, p.Run = rec.Last+1, rec.Run
+}
+
+// enter moves p to the start of the block c.
+func (p *pos) enter(c ring.Chunk) {
+	p.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
+}
+
+// A view knows where in the bytes of a layout the records of a ring begin. It
+// finds that out when asked, not when lines come, so that a service nobody
+// reads pays nothing. All methods are safe for concurrent use.
+type view struct {
+	layout
+	ring *ring.Ring
+
+	mu     sync.Mutex // guards all below
+	blocks []pos      // where each held block begins, by id, oldest first
+	head   pos        // the oldest record held
+	end    pos        // behind the newest record measured
+	begun  bool
+}
+
+// lostGuess is how long a view takes a record to have been that the ring
+// dropped before the view was asked; it only has to be more than 0.
+const lostGuess = 80
+
+// catchUp measures what has come since the last call, and returns the
+// positions of the oldest record and of the end.
+func (v *view) catchUp() (head, end pos) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	oldest, newest := v.ring.Held()
+	if !v.begun || v.end.Block < oldest.Block {
+		v.restartLocked(oldest)
+	}
+	v.measureLocked(newest)
+	v.trimLocked(oldest)
+	return v.head, v.end
+}
+
+// restartLocked begins anew at the oldest record: the block that was measured
+// last is gone from the ring.
+func (v *view) restartLocked(oldest ring.Cursor) {
+	at := pos{Cursor: oldest}
+	if missed := oldest.Seq - v.end.Seq; v.begun && missed > 0 {
+		at.off = v.end.off + lostGuess*int64(missed)
+	} else if v.begun {
+		at.off, at.open = v.end.off, v.end.open
+	}
+	v.begun, v.head, v.end, v.blocks = true, at, at, append(v.blocks[:0], at)
+}
+
+// measureLocked walks from the end to newest.
+func (v *view) measureLocked(newest ring.Cursor) {
+	for v.end.Seq < newest.Seq {
+		c, ok := v.ring.Chunk(v.end.Block)
+		if !ok {
+			return // dropped since Held was asked; the next call restarts
+		}
+		v.end.walk(&v.layout, c, func(record.Record, int) bool { return true })
+		c.Release()
+		if v.end.Seq < newest.Seq && !v.nextBlockLocked() {
+			return
+		}
+	}
+}
+
+// nextBlockLocked moves the end from behind one block to the start of the next.
+func (v *view) nextBlockLocked() bool {
+	c, ok := v.ring.Chunk(v.end.Block + 1)
+	if !ok {
+		return false
+	}
+	defer c.Release()
+	v.end.enter(c)
+	v.blocks = append(v.blocks, v.end)
+	return true
+}
+
+// walk moves p over the records of c, as far as they are whole and yield
+// agrees. yield gets the record and the size of its stored line, before p
+// has moved over it.
+func (p *pos) walk(l *layout, c ring.Chunk, yield func(rec record.Record, n int) bool) {
+	s := record.Scanner{Buf: c.Data[p.Off:], Seq: p.Seq, Run: p.Run}
+	for {
+		left := len(s.Buf)
+		rec, ok := s.Next()
+		if !ok || !yield(rec, left-len(s.Buf)) {
+			return
+		}
+		p.step(l, &rec, left-len(s.Buf))
+	}
+}
+
+// trimLocked forgets blocks before oldest, and moves head there.
+func (v *view) trimLocked(oldest ring.Cursor) {
+	drop := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].Block >= oldest.Block })
+	if drop > 0 && drop < len(v.blocks) {
+		v.blocks = append(v.blocks[:0], v.blocks[drop:]...)
+	}
+	if v.head.Block < oldest.Block && v.blocks[0].Block == oldest.Block {
+		v.head = v.blocks[0]
+	}
+	c, ok := v.ring.Chunk(v.head.Block)
+	if !ok {
+		return
+	}
+	defer c.Release()
+	v.head.walk(&v.layout, c, func(rec record.Record, _ int) bool { return rec.Seq < oldest.Seq })
+}
+
+// base is the first byte a reader sees who begins at p: behind the newline
+// that belongs to a line before p.
+func (v *view) base(p pos) int64 {
+	off := p.off
+	c, ok := v.ring.Chunk(p.Block)
+	if !ok || p.open == 0 {
+		return off
+	}
+	defer c.Release()
+	open := p.open
+	p.walk(&v.layout, c, func(rec record.Record, _ int) bool {
+		if v.breaks(open, &rec) {
+			off++
+		}
+		return false
+	})
+	return off
+}
+
+// lineFrom returns the start of the first line at or behind the absolute
+// position abs, the end of the view if none begins there.
+func (v *view) lineFrom(abs int64) pos {
+	p := v.find(abs)
+	for {
+		c, ok := v.ring.Chunk(p.Block)
+		if !ok {
+			return p
+		}
+		p.walk(&v.layout, c, func(record.Record, int) bool { return p.off < abs || p.open != 0 })
+		done := p.Off < len(c.Data)
+		c.Release()
+		if c, ok = v.ring.Chunk(p.Block + 1); done || !ok {
+			return p
+		}
+		p.enter(c)
+		c.Release()
+	}
+}
+
+// find returns the start of the last block that begins at or before the
+// absolute position abs.
+func (v *view) find(abs int64) pos {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return findBlock(v.blocks, v.head, abs)
+}
+
+// findBlock is find in blocks, which begin with the record head.
+func findBlock(blocks []pos, head pos, abs int64) pos {
+	i := sort.Search(len(blocks), func(i int) bool { return blocks[i].off > abs })
+	if i == 0 || blocks[i-1].off < head.off {
+		return head
+	}
+	return blocks[i-1]
+}
+
+// blocksFrom returns where the held blocks with the id from or greater begin.
+func (v *view) blocksFrom(from uint64) []pos {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].Block >= from })
+	return append([]pos(nil), v.blocks[i:]...)
+}
