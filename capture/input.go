@@ -1,0 +1,127 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// hotRead is half of an ungrown pipe. One filled by small writes holds less
+	// than its size, because a write that does not fit what is left of a page
+	// begins the next page, but never less than half.
+	hotRead = 32 << 10
+
+	// hotPipe is the size a pipe gets that its service fills faster than it is
+	// emptied. Others stay at 64 KiB: an unprivileged user has 256 pipes of
+	// this size before the kernel gives him tiny ones.
+	hotPipe = 256 << 10
+)
+
+// Input is a descriptor to read and the stream its bytes belong to.
+type Input struct {
+	File   *os.File
+	Stream Stream
+}
+
+// source is an Input taken over by Pump.
+type source struct {
+	stream   Stream
+	fd       int // -1 when closed
+	splitter *Splitter
+	direct   bool      // can always be read: epoll does not take it
+	blocking bool      // the kernel has no RWF_NOWAIT for it
+	grown    bool      // growing the pipe was tried
+	vector   [1][]byte // for readNoWait, here because it escapes
+}
+
+// takeOver moves the input's descriptor into a source and closes its File.
+//
+// The descriptor is duplicated because a File of os.Pipe is in the netpoller
+// until it is closed, and would wake the runtime at every write of the service.
+// Nothing is changed on the open file itself, which others may share.
+func takeOver(in Input, limit int) (*source, error) {
+	defer in.File.Close()
+	conn, err := in.File.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("cannot use %s: %w", in.Stream, err)
+	}
+	s := &source{stream: in.Stream, fd: -1, splitter: NewSplitter(in.Stream, limit)}
+	cerr := conn.Control(func(fd uintptr) {
+		s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+	})
+	if cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot take over %s: %w", in.Stream, err)
+	}
+	return s, nil
+}
+
+func (s *source) open() bool { return s.fd >= 0 }
+
+func (s *source) close() {
+	if s.open() {
+		unix.Close(s.fd)
+		s.fd = -1
+	}
+}
+
+// read fills buf with what is there. The error is unix.EAGAIN if nothing is,
+// though epoll said so: another process reads the same input. At the end of
+// the stream it returns 0, whatever way the kernel says it for this input.
+func (s *source) read(buf []byte) (int, error) {
+	for {
+		n, err := s.readOnce(buf)
+		switch {
+		case err == nil:
+			s.grow(n)
+			return n, nil
+		case err == unix.EINTR:
+		case err == unix.ECONNRESET: // the peer died with unread bytes
+			return 0, nil
+		case err == unix.EIO && !s.direct: // the last user of the terminal is gone
+			return 0, nil
+		default:
+			return 0, err
+		}
+	}
+}
+
+// readOnce prefers a read that does not wait where somebody else was faster.
+// Terminals, and pipes of older kernels, have only the one that may; a regular
+// file has to wait for its disk.
+func (s *source) readOnce(buf []byte) (int, error) {
+	if !s.direct && !s.blocking {
+		n, err := s.readNoWait(buf)
+		if err != unix.EOPNOTSUPP && err != unix.ENOSYS {
+			return n, err
+		}
+		s.blocking = true
+	}
+	return unix.Read(s.fd, buf)
+}
+
+// readNoWait is a read(2) that answers EAGAIN where it would wait, without the
+// descriptor being in non-blocking mode.
+func (s *source) readNoWait(buf []byte) (int, error) {
+	s.vector[0] = buf
+	n, err := unix.Preadv2(s.fd, s.vector[:], -1, unix.RWF_NOWAIT)
+	s.vector[0] = nil
+	return n, err
+}
+
+// grow gives a hot pipe more room, so that its service is not held up while the
+// Sink works, and reads are larger. It is tried once, and errors are of no
+// consequence: the input is no pipe, or its user has no more pipe memory.
+func (s *source) grow(n int) {
+	if n < hotRead || s.grown {
+		return
+	}
+	s.grown = true
+	if size, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETPIPE_SZ, 0); err == nil && size < hotPipe {
+		unix.FcntlInt(uintptr(s.fd), unix.F_SETPIPE_SZ, hotPipe)
+	}
+}
