@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"logfs/ring"
 	"logfs/ring/record"
 )
 
@@ -31,9 +32,21 @@ type handle struct {
 
 func newHandle(n *node) *handle {
 	n.open()
+	if n.kind == follow {
+		n.e.readers.Add(1)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return &handle{n: n, base: n.base, at: n.start}
+}
+
+// close lets go of what the handle holds. No request of it is left.
+func (h *handle) close() {
+	if h.n.kind == follow {
+		h.n.e.readers.Add(-1)
+		h.n.e.unwatch(h)
+	}
+	h.n.close()
 }
 
 // readFrozen is READ of current and seq: the state that the pass began with.
@@ -104,7 +117,7 @@ func (h *handle) fill(dst []byte, off, limit int64, whole bool) (n int) {
 			if c, ok = h.n.chunk(h.at.Block + 1); !ok {
 				return n
 			}
-			h.at.enter(c)
+			h.at.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
 		}
 		more := false
 		n, more = h.copyLines(dst, n, off, limit, whole, c.Data)

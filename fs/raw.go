@@ -118,24 +118,15 @@ func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.S
 		return stale
 	default:
 		out.Fh = r.s.tree.addHandle(newHandle(n))
-		if n.kind == follow {
-			n.e.readers.Add(1)
-		}
 	}
 	return fuse.OK
 }
 
 // Release drops a handle.
 func (r *raw) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
-	h, ok := r.s.tree.dropHandle(in.Fh).(*handle)
-	if !ok {
-		return
+	if h, ok := r.s.tree.dropHandle(in.Fh).(*handle); ok {
+		h.close()
 	}
-	if h.n.kind == follow {
-		h.n.e.readers.Add(-1)
-		h.n.e.unwatch(h)
-	}
-	h.n.close()
 }
 
 // Read reads the files that end; device.go takes the reads of follow.

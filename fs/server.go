@@ -58,6 +58,7 @@ func Mount(o Options) (*Server, error) {
 	go func() {
 		s.dev.done.Wait()
 		syscall.Close(fd)
+		s.tree.dropHandles()
 		close(s.done)
 	}()
 	if err := s.answers(); err != nil {

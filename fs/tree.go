@@ -271,3 +271,17 @@ func (t *tree) dropHandle(fh uint64) any {
 	delete(t.handles, fh)
 	return h
 }
+
+// dropHandles closes what the kernel had no time to close before the mount
+// went away: rings must not stay pinned by files that are no more.
+func (t *tree) dropHandles() {
+	t.mu.Lock()
+	left := t.handles
+	t.handles = map[uint64]any{}
+	t.mu.Unlock()
+	for _, h := range left {
+		if h, ok := h.(*handle); ok {
+			h.close()
+		}
+	}
+}

@@ -120,11 +120,6 @@ func (p *pos) step(l *layout, rec *record.Record, n int) {
 	p.Seq, p.Run = rec.Last+1, rec.Run
 }
 
-// enter moves p to the start of the block c.
-func (p *pos) enter(c ring.Chunk) {
-	p.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
-}
-
 // A view knows where in the bytes of a layout the records of a ring begin. It
 // finds that out when asked, not when lines come, so that a service nobody
 // reads pays nothing. All methods are safe for concurrent use.
@@ -178,21 +173,21 @@ func (v *view) measureLocked(newest ring.Cursor) {
 		}
 		v.end.walk(&v.layout, c, func(record.Record, int) bool { return true })
 		c.Release()
-		if v.end.Seq < newest.Seq && !v.nextBlockLocked() {
+		if v.end.Seq >= newest.Seq || !v.enterNext(&v.end) {
 			return
 		}
+		v.blocks = append(v.blocks, v.end)
 	}
 }
 
-// nextBlockLocked moves the end from behind one block to the start of the next.
-func (v *view) nextBlockLocked() bool {
-	c, ok := v.ring.Chunk(v.end.Block + 1)
+// enterNext moves p from behind one block to the start of the next.
+func (v *view) enterNext(p *pos) bool {
+	c, ok := v.ring.Chunk(p.Block + 1)
 	if !ok {
 		return false
 	}
 	defer c.Release()
-	v.end.enter(c)
-	v.blocks = append(v.blocks, v.end)
+	p.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
 	return true
 }
 
@@ -231,13 +226,15 @@ func (v *view) trimLocked(oldest ring.Cursor) {
 // base is the first byte a reader sees who begins at p: behind the newline
 // that belongs to a line before p.
 func (v *view) base(p pos) int64 {
-	off := p.off
+	off, open := p.off, p.open
+	if open == 0 {
+		return off
+	}
 	c, ok := v.ring.Chunk(p.Block)
-	if !ok || p.open == 0 {
+	if !ok {
 		return off
 	}
 	defer c.Release()
-	open := p.open
 	p.walk(&v.layout, c, func(rec record.Record, _ int) bool {
 		if v.breaks(open, &rec) {
 			off++
@@ -257,13 +254,11 @@ func (v *view) lineFrom(abs int64) pos {
 			return p
 		}
 		p.walk(&v.layout, c, func(record.Record, int) bool { return p.off < abs || p.open != 0 })
-		done := p.Off < len(c.Data)
+		found := p.Off < len(c.Data)
 		c.Release()
-		if c, ok = v.ring.Chunk(p.Block + 1); done || !ok {
+		if found || !v.enterNext(&p) {
 			return p
 		}
-		p.enter(c)
-		c.Release()
 	}
 }
 

@@ -1,0 +1,422 @@
+package fs
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"logfs/ring"
+
+	"golang.org/x/sys/unix"
+)
+
+// reader is a file opened without Go's poller: its reads are read(2).
+type reader struct {
+	t  *testing.T
+	fd int
+}
+
+func (m *mounted) open(t *testing.T, name string, flags int) *reader {
+	t.Helper()
+	fd, err := syscall.Open(m.path(name), syscall.O_RDONLY|syscall.O_CLOEXEC|flags, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	return &reader{t, fd}
+}
+
+// read is one read(2) of at most n bytes.
+func (r *reader) read(n int) string {
+	r.t.Helper()
+	b := make([]byte, n)
+	n, err := syscall.Read(r.fd, b)
+	if err != nil {
+		r.t.Fatalf("read: %v", err)
+	}
+	return string(b[:n])
+}
+
+func (r *reader) wants(n int, want string) {
+	r.t.Helper()
+	if got := r.read(n); got != want {
+		r.t.Errorf("read(%d) = %q, want %q", n, got, want)
+	}
+}
+
+// readAsync starts a read and returns when it is parked.
+func (r *reader) readAsync(e *Entry, n int) <-chan string {
+	before := e.count.Load()
+	got := make(chan string, 1)
+	go func() { got <- r.read(n) }()
+	for e.count.Load() == before {
+		time.Sleep(time.Millisecond) // there is no event for "the kernel has asked"
+	}
+	return got
+}
+
+func soon(t *testing.T, got <-chan string) string {
+	t.Helper()
+	select {
+	case s := <-got:
+		return s
+	case <-time.After(10 * time.Second):
+		t.Fatal("a blocked read was not answered")
+		return ""
+	}
+}
+
+func TestFollowWaits(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one", "o two")
+	r := m.open(t, "follow", 0)
+	r.wants(4096, "one\ntwo\n")
+	got := r.readAsync(m.e, 4096)
+	m.say("e three")
+	if s := soon(t, got); s != "three\n" {
+		t.Errorf("the blocked read got %q", s)
+	}
+	err, out := m.open(t, "stderr/follow", 0), m.open(t, "stdout/follow", 0)
+	err.wants(4096, "three\n")
+	out.wants(3, "one")
+	out.wants(4096, "\ntwo\n")
+	got = err.readAsync(m.e, 4096)
+	m.say("o not for stderr")
+	m.say("e four")
+	if s := soon(t, got); s != "four\n" {
+		t.Errorf("the blocked read of stderr got %q", s)
+	}
+}
+
+func TestFollowEndsReadsAtLineEnds(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o 1234567", "o 1234567", "o 1234567")
+	r := m.open(t, "follow", 0)
+	r.wants(20, "1234567\n1234567\n")
+	r.wants(20, "1234567\n")
+	long := strings.Repeat("x", maxPayload)
+	m.say("o+ "+long[:len(long)/2], "o "+long[len(long)/2:])
+	if got := r.read(2 * maxPayload); len(got) >= maxPayload {
+		t.Errorf("%d bytes: a full request would make the kernel wait for more", len(got))
+	}
+}
+
+func TestOvertakenReaderIsTold(t *testing.T) {
+	m := mountWeb(t, ring.Limits{Lines: 100, Bytes: 1 << 20})
+	m.say("o line 1", "o line 2")
+	r := m.open(t, "follow", 0)
+	r.wants(9, "line 1\n")
+	for i := 3; i <= 1000; i++ {
+		m.say(fmt.Sprintf("o line %d", i))
+	}
+	got := strings.SplitAfter(r.read(4096), "\n")
+	var lost, first, last, next int
+	if _, err := fmt.Sscanf(got[0], "-- web lost %d lines %d-%d --", &lost, &first, &last); err != nil {
+		t.Fatalf("no mark: %q", got[0])
+	}
+	if _, err := fmt.Sscanf(got[1], "line %d", &next); err != nil {
+		t.Fatalf("the mark came without lines: %q", got)
+	}
+	if first != 2 || next != last+1 || lost != last-first+1 || next < 901+25 {
+		t.Errorf("%q, and then line %d: want 2-N, N+1 at least a quarter of the ring ahead", got[0], next)
+	}
+	if int(m.e.ReaderLost()) != lost {
+		t.Errorf("%d lines counted as lost, want %d", m.e.ReaderLost(), lost)
+	}
+	seen := int64(0)
+	for _, l := range got[1 : len(got)-1] {
+		if l != fmt.Sprintf("line %d\n", next) {
+			t.Fatalf("got %q, want line %d", l, next)
+		}
+		next++
+		seen++
+	}
+	if next != 1001 {
+		t.Errorf("the read ended before line %d", next)
+	}
+}
+
+func TestOvertakenInTheMiddleOfALine(t *testing.T) {
+	m := mountWeb(t, ring.Limits{Lines: 4, Bytes: 1 << 20})
+	m.say("o abcdef")
+	r := m.open(t, "follow", 0)
+	r.wants(3, "abc")
+	m.say("o 2", "o 3", "o 4", "o 5", "o 6", "o 7", "o 8")
+	for range 3000 { // until the block is gone too
+		m.say("o 9")
+	}
+	got := r.read(1)
+	for !strings.HasSuffix(got, "--\n") { // a byte at a time, as dash reads
+		got += r.read(1)
+	}
+	if !strings.HasPrefix(got, "\n-- web lost ") || !strings.Contains(got, " lines 1-") {
+		t.Errorf("got %q, want the half line ended and the mark whole", got)
+	}
+	r.wants(2, "9\n")
+}
+
+func TestSeekEndNeverBlocks(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	r := m.open(t, "follow", 0)
+	end, err := syscall.Seek(r.fd, 0, io.SeekEnd)
+	if err != nil || end != 4 {
+		t.Fatalf("the end is at %d (%v), want 4", end, err)
+	}
+	r.wants(4096, "")
+	m.say("o two")
+	r.wants(4096, "two\n")
+	r.wants(4096, "")
+}
+
+func TestReadsThatAreNotSequentialDoNotBlock(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	r := m.open(t, "follow", 0)
+	b := make([]byte, 10)
+	if n, err := syscall.Pread(r.fd, b, 4); n != 0 || err != nil {
+		t.Errorf("pread at the end: %d, %v", n, err)
+	}
+	if n, _ := syscall.Pread(r.fd, b, 1); string(b[:n]) != "ne\n" {
+		t.Errorf("pread at 1: %q", b[:n])
+	}
+}
+
+func TestNonblock(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	r := m.open(t, "follow", syscall.O_NONBLOCK)
+	r.wants(4096, "one\n")
+	r.wants(4096, "") // grep -r goes on to the next file
+	if r.ready(t) {
+		t.Error("poll says a read at the end would not block")
+	}
+	if _, err := syscall.Read(r.fd, make([]byte, 10)); err != syscall.EAGAIN {
+		t.Errorf("read after poll: %v, want EAGAIN", err)
+	}
+	m.say("o two")
+	if !r.ready(t) {
+		t.Error("poll does not see the new line")
+	}
+	r.wants(4096, "two\n")
+}
+
+func (r *reader) ready(t *testing.T) bool {
+	t.Helper()
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}
+
+// TestMain is also the reader with deadlines, a process of its own: see
+// readFile for why it must be.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("READ_WITH_DEADLINES"); path != "" {
+		readWithDeadlines(path)
+	}
+	os.Exit(m.Run())
+}
+
+// readWithDeadlines lets a deadline pass, says so, and reads one line.
+func readWithDeadlines(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	b := make([]byte, 100)
+	f.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	_, err = f.Read(b)
+	fmt.Println(err)
+	f.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n, err := f.Read(b)
+	fmt.Print(string(b[:n]), err)
+	os.Exit(0)
+}
+
+// Go's own poller: a deadline, then a line.
+func TestGoReaderWithDeadlines(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "READ_WITH_DEADLINES="+m.path("follow"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(out)
+	if line, _ := said.ReadString('\n'); !strings.Contains(line, "timeout") {
+		t.Errorf("the first read: %q, want a timeout", line)
+	}
+	m.say("o one")
+	if rest, _ := io.ReadAll(said); string(rest) != "one\n<nil>" {
+		t.Errorf("the second read: %q", rest)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseEndsFollowers(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	r := m.open(t, "follow", 0)
+	got := r.readAsync(m.e, 100)
+	if err := m.s.Close(); err != nil {
+		t.Error(err)
+	}
+	if s := soon(t, got); s != "" {
+		t.Errorf("got %q, want the end of the file", s)
+	}
+}
+
+func TestRemoveEndsFollowers(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o last words")
+	r, s := m.open(t, "follow", 0), m.open(t, "follow", 0)
+	s.wants(100, "last words\n")
+	got := s.readAsync(m.e, 100)
+	m.s.Remove("web")
+	if s := soon(t, got); s != "" {
+		t.Errorf("got %q, want the end of the file", s)
+	}
+	r.wants(100, "last words\n")
+	r.wants(100, "")
+	if _, err := os.Stat(m.path("current")); !os.IsNotExist(err) {
+		t.Errorf("stat: %v, want that it does not exist", err)
+	}
+}
+
+func TestCurrentIsOneStatePerPass(t *testing.T) {
+	m := mountWeb(t, ring.Limits{Lines: 100, Bytes: 64 << 10})
+	var want strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&want, "line %d\n", i)
+		m.say(fmt.Sprintf("o line %d", i))
+	}
+	r := m.open(t, "current", 0)
+	for i := 100; i < 150; i++ {
+		m.say(fmt.Sprintf("o line %d", i))
+	}
+	got := r.read(100)
+	for range 5000 { // the ring drops all that the reader is about to read
+		m.say("o later")
+	}
+	for s := r.read(333); s != ""; s = r.read(333) {
+		got += s
+	}
+	if got != want.String() {
+		t.Errorf("one pass over current saw\n%q, want\n%q", got, want.String())
+	}
+}
+
+func TestCurrentGrowsAfterItsEnd(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	r := m.open(t, "current", 0)
+	r.wants(100, "one\n")
+	r.wants(100, "")
+	m.say("o two")
+	r.wants(100, "two\n")
+	var st syscall.Stat_t
+	m.say("o three")
+	if err := syscall.Fstat(r.fd, &st); err != nil || st.Size != 14 {
+		t.Errorf("size %d (%v), want 14", st.Size, err)
+	}
+	r.wants(100, "three\n")
+}
+
+func TestPinsAreBoundedAndReleased(t *testing.T) {
+	m := mountWeb(t, ring.Limits{Lines: 1000, Bytes: 64 << 10})
+	flood := func() {
+		for range 2000 {
+			m.say("o " + strings.Repeat("x", 60))
+		}
+	}
+	var open []int
+	for range 20 {
+		flood()
+		fd, err := syscall.Open(m.path("current"), syscall.O_RDONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, fd)
+	}
+	flood()
+	if got := m.ring.Stats().PinnedBytes; got > (pinLimit+2)*64<<10 {
+		t.Errorf("20 readers pin %d bytes of a ring of 64 KiB", got)
+	}
+	for _, fd := range open {
+		syscall.Close(fd)
+	}
+	if err := m.s.Close(); err != nil { // releases have all been seen then
+		t.Fatal(err)
+	}
+	if got := m.ring.Stats().PinnedBytes; got != 0 {
+		t.Errorf("%d bytes are pinned by nobody", got)
+	}
+}
+
+func TestNothingIsLeftOfClosedFiles(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	for range 100 {
+		m.cat("current")
+		os.Stat(m.path("seq"))
+		os.ReadDir(m.dir)
+	}
+	if err := m.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tr := m.s.tree
+	if len(tr.handles) != 0 || m.e.count.Load() != 0 {
+		t.Errorf("%d handles, %d waiters are left", len(tr.handles), m.e.count.Load())
+	}
+}
+
+func TestStatusAndIgnore(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	for name, want := range map[string]string{"status": "all is well\n", ".ignore": "follow\n"} {
+		b, err := readFile(m.s.dir + "/" + name)
+		if err != nil || b != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	all, err := os.ReadDir(m.s.dir)
+	if err != nil || fmt.Sprint(all) != "[- .ignore - status d web/]" {
+		t.Errorf("listing: %v, %v", all, err)
+	}
+}
+
+func TestChangesAreRefused(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	for what, err := range map[string]error{
+		"open for writing": os.WriteFile(m.path("current"), []byte("x"), 0o600),
+		"create":           os.WriteFile(m.path("new"), []byte("x"), 0o600),
+		"unlink":           os.Remove(m.path("current")),
+		"rmdir":            syscall.Rmdir(m.dir),
+		"mkdir":            os.Mkdir(m.path("x"), 0o700),
+		"rename":           os.Rename(m.path("current"), m.path("x")),
+		"truncate":         os.Truncate(m.path("current"), 0),
+		"chmod":            os.Chmod(m.path("current"), 0o600),
+		"symlink":          os.Symlink("x", m.path("x")),
+		"link":             os.Link(m.path("current"), m.path("x")),
+	} {
+		if !os.IsPermission(err) {
+			t.Errorf("%s: %v, want permission denied", what, err)
+		}
+	}
+	if got := m.cat("current"); got != "one\n" {
+		t.Errorf("current is %q", got)
+	}
+}
