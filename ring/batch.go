@@ -141,9 +141,12 @@ func (b *Batch) Commit() {
 	for _, f := range b.fill {
 		r.publishLocked(f)
 	}
+	r.tail.Seq, r.tail.Run = b.at.Seq, b.at.Run
 	if len(b.fill) > 0 {
 		r.last = b.last
-		r.tail = Cursor{Seq: b.at.Seq, Run: b.at.Run, Block: r.base + uint64(len(r.blocks)) - 1, Off: b.n}
+		r.tail.Block, r.tail.Off = r.base+uint64(len(r.blocks))-1, b.n
+	} else if r.stats.AppendedLines == 0 {
+		r.head = r.tail
 	}
 	r.evictLocked()
 }

@@ -184,6 +184,28 @@ func TestStartSkipAndRuns(t *testing.T) {
 	}
 }
 
+func TestSkipWithoutRecords(t *testing.T) {
+	r := New(Limits{})
+	skip := func(seq, run uint64) {
+		b := r.Begin()
+		b.Skip(seq, run)
+		b.Commit()
+	}
+	skip(50, 4)
+	if first, next := r.Bounds(); first != 50 || next != 50 || r.Run() != 4 {
+		t.Errorf("an empty ring that skipped: %d-%d run %d", first, next, r.Run())
+	}
+	fillWith(r, 1, "x")
+	skip(90, 5)
+	if first, next := r.Bounds(); first != 50 || next != 90 || r.Run() != 5 {
+		t.Errorf("after the second skip: %d-%d run %d", first, next, r.Run())
+	}
+	fillWith(r, 1, "y")
+	if got := read(t, r); got[0].Seq != 50 || got[1].Seq != 90 {
+		t.Errorf("numbers %d and %d", got[0].Seq, got[1].Seq)
+	}
+}
+
 func TestReadersAndWriterTogether(t *testing.T) {
 	r := New(Limits{Lines: 50, Bytes: 8 << 10})
 	done := make(chan struct{})
