@@ -46,7 +46,7 @@ func (r *raw) textAttr(x *text, a *fuse.Attr) {
 	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|0o444, 1, blockSize
 	a.Owner = r.s.owner
 	setSize(a, int64(len(x.data)))
-	setTime(a, x.made)
+	setTime(a, x.changed)
 }
 
 func setSize(a *fuse.Attr, size int64) {

@@ -131,22 +131,24 @@ func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
 	if off < 0 {
 		return 0, invalid
 	}
-	sequential := off == h.next
-	if sequential && len(dst) == maxPayload {
+	sequential, blocks := off == h.next, flags&syscall.O_NONBLOCK == 0
+	if sequential && blocks && len(dst) == maxPayload {
 		// The kernel asks for more before it returns what fills its largest
 		// request, and that would wait.
 		dst = dst[:len(dst)-1]
 	}
+	// A read in the middle of a line that then is overtaken breaks the line,
+	// so reads end with lines. tar, which does not block, wants full reads.
 	_, end := h.n.v.catchUp()
-	if n := h.read(dst, off, end.off, sequential); n > 0 {
+	if n := h.read(dst, off, end.off, sequential && blocks); n > 0 {
 		return n, data
 	}
 	switch {
 	case h.n.e.isGone():
 		return 0, data
-	case flags&syscall.O_NONBLOCK != 0 && h.polled:
+	case !blocks && h.polled:
 		return 0, wouldBlock
-	case flags&syscall.O_NONBLOCK != 0, h.seekEnd, !sequential:
+	case !blocks, h.seekEnd, !sequential:
 		return 0, data
 	}
 	return 0, wait

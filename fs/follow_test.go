@@ -107,6 +107,14 @@ func TestFollowEndsReadsAtLineEnds(t *testing.T) {
 	}
 }
 
+// tar opens with O_NONBLOCK and takes a short read for a file that shrank.
+func TestNonblockingReadsAreFull(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o 1234567", "o 1234567", "o 1234567")
+	m.open(t, "follow", syscall.O_NONBLOCK).wants(20, "1234567\n1234567\n1234")
+	m.open(t, "current", 0).wants(20, "1234567\n1234567\n1234")
+}
+
 func TestOvertakenReaderIsTold(t *testing.T) {
 	m := mountWeb(t, ring.Limits{Lines: 100, Bytes: 1 << 20})
 	m.say("o line 1", "o line 2")

@@ -3,7 +3,6 @@ package fs
 import (
 	"bytes"
 	"syscall"
-	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -46,9 +45,9 @@ func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 	case statusName:
 		var b bytes.Buffer
 		r.s.opts.Status(&b)
-		return r.lookupText(statusIno, b.Bytes(), out)
+		return r.lookupText(&text{ino: statusIno, data: b.Bytes(), changed: r.s.changed()}, out)
 	case ignoreName:
-		return r.lookupText(ignoreIno, []byte(ignoreText), out)
+		return r.lookupText(&text{ino: ignoreIno, data: []byte(ignoreText), changed: r.s.born}, out)
 	}
 	e := r.s.tree.entry(name)
 	if e == nil {
@@ -59,8 +58,7 @@ func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 	return fuse.OK
 }
 
-func (r *raw) lookupText(ino uint64, data []byte, out *fuse.EntryOut) fuse.Status {
-	x := &text{ino: ino, data: data, made: time.Now()}
+func (r *raw) lookupText(x *text, out *fuse.EntryOut) fuse.Status {
 	r.s.tree.addText(x)
 	out.NodeId = x.id
 	r.textAttr(x, &out.Attr)

@@ -171,7 +171,7 @@ type text struct {
 	id, ino uint64
 	data    []byte
 	lookups uint64
-	made    time.Time
+	changed time.Time
 }
 
 func newTree() *tree {
