@@ -164,6 +164,9 @@ func (h *handle) seekToEnd(told int64) int64 {
 	defer h.mu.Unlock()
 	_, end := h.n.v.catchUp()
 	h.seekEnd, h.next = true, max(end.off-h.base, h.toldEnd())
+	if h.next > h.toldEnd() {
+		h.at = end // what he skips he does not lose
+	}
 	return h.next
 }
 

@@ -183,6 +183,64 @@ func TestSeekEndNeverBlocks(t *testing.T) {
 	r.wants(4096, "")
 }
 
+// tail asks for as many bytes as the size has grown by, which after a loss
+// can end anywhere. It must not get half a line that then is overtaken.
+func TestPollerWhoLostLinesGetsNoHalfLine(t *testing.T) {
+	m := mountWeb(t, ring.Limits{Lines: 100, Bytes: 1 << 20})
+	m.say("o line 0")
+	r := m.open(t, "follow", 0)
+	syscall.Seek(r.fd, 0, io.SeekEnd)
+	flood := func() {
+		for range 3000 {
+			m.say("o line x")
+		}
+	}
+	flood()
+	r.wants(5, "") // not even half a mark
+	flood()
+	got := r.read(60)
+	if lines := strings.SplitAfter(got, "\n"); !strings.HasPrefix(got, "-- web lost ") || lines[len(lines)-1] != "" {
+		t.Fatalf("got %q, want one mark and whole lines", got)
+	}
+	var lost, first, last int
+	if fmt.Sscanf(got, "-- web lost %d lines %d-%d --", &lost, &first, &last); first != 2 || lost != last-1 || int(m.e.ReaderLost()) != lost {
+		t.Errorf("%q, counted %d: want one mark from number 2 on", got, m.e.ReaderLost())
+	}
+	r.wants(3, "")
+	flood()
+	if got := r.read(4096); !strings.HasPrefix(got, "-- web lost ") {
+		t.Errorf("got %q, want a mark at the start of a line", got)
+	}
+}
+
+// A mark that is read byte by byte while the ring goes on is finished first.
+func TestOvertakenInTheMiddleOfAMark(t *testing.T) {
+	m := mountWeb(t, ring.Limits{Lines: 100, Bytes: 1 << 20})
+	m.say("o line 0")
+	r := m.open(t, "follow", 0)
+	r.wants(100, "line 0\n")
+	got := ""
+	for range 60 {
+		for range 300 {
+			m.say("o line x")
+		}
+		got += r.read(5)
+	}
+	next := 2
+	for _, l := range strings.SplitAfter(got, "\n") {
+		var lost, first, last int
+		if n, _ := fmt.Sscanf(l, "-- web lost %d lines %d-%d --", &lost, &first, &last); n == 3 && strings.HasSuffix(l, " --\n") {
+			if first != next || lost != last-first+1 {
+				t.Fatalf("mark %q, want one from %d on, in\n%s", l, next, got)
+			}
+			next = last + 1
+		}
+	}
+	if next < 1000 {
+		t.Errorf("only told up to %d:\n%s", next, got)
+	}
+}
+
 func TestReadsThatAreNotSequentialDoNotBlock(t *testing.T) {
 	m := mountWeb(t, ring.Limits{})
 	m.say("o one")

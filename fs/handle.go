@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -21,8 +22,9 @@ type handle struct {
 	// A reader who lost lines is told so in his own bytes: told stands at
 	// offset toldAt, and base counts for what is behind it. Offsets before
 	// toldAt are those of lost lines.
-	told   []byte
-	toldAt int64
+	told      []byte
+	toldAt    int64
+	toldFirst uint64 // the first number of the last mark in told
 
 	seekEnd bool   // SEEK_END was asked: reads as pollers do
 	polled  bool   // poll was asked: reads as event loops do
@@ -70,6 +72,9 @@ func (h *handle) read(dst []byte, off, limit int64, whole bool) int {
 		at := max(off, h.toldEnd()) + h.base
 		if off < h.toldAt || (at < limit && !h.find(at)) {
 			h.lose(off)
+		}
+		if whole && h.tooSmall(dst, off, limit) {
+			return 0
 		}
 		n := h.fill(dst, off, limit, whole)
 		if n > 0 {
@@ -167,6 +172,27 @@ func copyLine(dst []byte, l *layout, open record.Kind, rec *record.Record, size,
 	return copy(dst, l.write(make([]byte, 0, size), open, rec)[skip:])
 }
 
+// tooSmall says that dst is not to be filled because it would break a line.
+// A poller such as tail asks for as many bytes as the size has grown by. Once
+// he has lost lines that says nothing about where lines end, and what he
+// leaves unread he asks for again. Others have to live with broken lines.
+func (h *handle) tooSmall(dst []byte, off, limit int64) bool {
+	const small = 4096
+	if !h.seekEnd || h.half || len(h.told) == 0 || len(dst) >= small {
+		return false
+	}
+	var line [small]byte
+	n := h.peek(line[:], off, limit)
+	return n > len(dst) && bytes.IndexByte(line[:len(dst)], '\n') < 0
+}
+
+// peek is fill without moving.
+func (h *handle) peek(dst []byte, off, limit int64) int {
+	at := h.at
+	defer func() { h.at = at }()
+	return h.fill(dst, off, limit, true)
+}
+
 // lose moves a reader whose lines are gone, and puts a mark that says so
 // where he reads next. He lands a quarter of what is held ahead, at the start
 // of a line: at the oldest record he would be overtaken again before his next
@@ -175,16 +201,25 @@ func (h *handle) lose(off int64) {
 	v := h.n.v
 	head, end := v.catchUp()
 	first := h.at.Seq
-	if h.at.off > off+h.base || off < h.toldAt {
-		first = h.n.start.Seq
+	switch {
+	case off < h.toldAt || h.at.off > off+h.base && off >= h.toldEnd():
+		first, h.told = h.n.start.Seq, h.told[:0]
+	case off == h.toldAt && len(h.told) > 0:
+		first, h.told = h.toldFirst, h.told[:0] // he has not read that yet: it becomes one mark
+	case off < h.toldEnd():
+		h.told = append([]byte(nil), h.told[off-h.toldAt:]...) // nor the rest of this one
+	default:
+		h.told = h.told[:0]
 	}
 	land := v.lineFrom(head.off + (end.off-head.off)/4)
-	h.told, h.toldAt = h.told[:0], off
-	if h.half && v.form != formBytes {
+	if h.half && len(h.told) == 0 && v.form != formBytes {
 		h.told = append(h.told, '\n')
 	}
-	if lost := land.Seq - first; land.Seq > first {
-		h.n.e.readerLost.Add(lost)
+	h.toldAt, h.toldFirst = off, first
+	if counted := max(first, h.at.Seq); land.Seq > counted {
+		h.n.e.readerLost.Add(land.Seq - counted)
+	}
+	if land.Seq > first {
 		if v.form == formSeq || v.form == formText && v.marks {
 			rec := record.Lost(record.Stamp(time.Now().UnixNano()), land.Run, first, land.Seq-1)
 			h.told = v.write(h.told, 0, &rec)
