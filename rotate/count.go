@@ -1,0 +1,108 @@
+package rotate
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+
+	"logfs/ring/record"
+)
+
+var newline = []byte{'\n'}
+
+// counter counts numbers and runs over stored lines. A line that is damaged
+// takes one number, as it did before: no later number can then be one that
+// has been used.
+type counter struct {
+	next  uint64
+	run   uint64
+	last  record.Stamp // of the last line that has one
+	seen  int64        // lines
+	valid int64        // lines of our form
+}
+
+func (c *counter) line(b []byte) {
+	c.seen++
+	span := uint64(1)
+	if l, err := record.Parse(b); err == nil {
+		c.valid++
+		c.last = l.Stamp
+		span = record.Span(l)
+		if run, ok := record.StartRun(l); ok {
+			c.run = run
+		}
+	}
+	c.next += span
+}
+
+// lines counts whole lines.
+func (c *counter) lines(b []byte) {
+	for len(b) > 0 {
+		end := bytes.IndexByte(b, '\n') + 1
+		c.line(b[:end])
+		b = b[end:]
+	}
+}
+
+const block = 64 << 10
+
+// file counts the whole lines of f from one offset to another and returns the
+// offset after the last of them. A line longer than a block is known by its
+// beginning.
+func (c *counter) file(f io.ReaderAt, from, to int64) (end int64, err error) {
+	r := bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), block)
+	for end = from; ; {
+		b, err := r.ReadSlice('\n')
+		n := int64(len(b))
+		if errors.Is(err, bufio.ErrBufferFull) {
+			b = bytes.Clone(b[:record.Overhead])
+			var rest int64
+			rest, err = skipLine(r)
+			n += rest
+		}
+		if err == io.EOF {
+			return end, nil
+		}
+		if err != nil {
+			return end, err
+		}
+		c.line(b)
+		end += n
+	}
+}
+
+// skipLine reads to the end of a line and returns the bytes it skipped.
+func skipLine(r *bufio.Reader) (n int64, err error) {
+	for {
+		b, err := r.ReadSlice('\n')
+		n += int64(len(b))
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return n, err
+		}
+	}
+}
+
+var startMark = []byte("= start run=")
+
+// runAfter returns the run in force after whole lines that begin in run.
+func runAfter(lines []byte, run uint64) uint64 {
+	const at = record.StampLen + 1 // where a mark has its kind
+	for off := 0; ; {
+		i := bytes.Index(lines[off:], startMark)
+		if i < 0 {
+			return run
+		}
+		i += off
+		off = i + 1
+		if i < at || i > at && lines[i-at-1] != '\n' {
+			continue
+		}
+		end := i + bytes.IndexByte(lines[i:], '\n')
+		if l, err := record.Parse(lines[i-at : end]); err == nil {
+			if n, ok := record.StartRun(l); ok {
+				run = n
+			}
+		}
+	}
+}

@@ -1,0 +1,62 @@
+// Package rotate keeps the log of one service on disk: a logdir.
+//
+//	web/
+//	├── @400000006b00928d1908bac4.s   archive: complete
+//	├── @400000006b0092a11d3c0f08.u   archive: recovered after a crash
+//	├── current                       being written
+//	└── lock                          held by the owner
+//
+// Every file begins with a header, which says from which number its records
+// are counted and which run is in force at the first of them:
+//
+//	@400000006b00928d1908bac4 = logfs format=1 service=web run=42 first=18441
+//	@400000006b00928d1908bac4 o GET /health 200
+//	@400000006b00928d19649e34 e Traceback (most recent call last):
+//
+// The first record here is 18441, the second 18442. The header takes no
+// number; a lost mark takes as many as it says; a start mark begins a run.
+//
+// # Words
+//
+// A logdir is the directory. current is the file being written; its mode has
+// the owner's execute bit while it is closed cleanly. An archive is a file no
+// longer written. Its label is a TAI64N instant at or after the stamp of its
+// last line, greater than every earlier label of the logdir even when the
+// clock steps back, so the order of names is the order of lines. Rotation
+// makes current an archive and begins a new one. Retention deletes the oldest
+// archives. A torn line is one that a crash or a full disk has cut short.
+//
+// # What is promised
+//
+//   - Every line that Append has reported written is in exactly one file, in
+//     order, until retention deletes that file. This survives the death of
+//     the process at any point, and an error of any file call.
+//   - A line is in the files wholly or not at all once Open or the next
+//     successful Append has returned.
+//   - No number is used twice.
+//   - Power loss costs what was written since the last fsync: at most
+//     Options.Sync or Options.SyncBytes before it, and the time fsync takes.
+//
+// # What is assumed of the system
+//
+//  1. link, rename and unlink are atomic, and what a process has written
+//     outlives it in the page cache.
+//  2. An append that fails has written a prefix of what it was given.
+//  3. After a successful fsync of a file its content survives power loss, and
+//     after one of the directory so do its names. Without, either may be old,
+//     short, empty, or end in NULs; what lies before stays as it was.
+//  4. Whoever else writes into the directory takes the lock first.
+//
+// # Not its job
+//
+// It does not number or stamp lines, decide what to do about a full disk, wait
+// for one, or compress. Append does no fsync and never waits for one that the
+// kernel does not make it wait for.
+//
+// # Concurrency
+//
+// All methods of Logdir may be called from any goroutine. Append, Rotate and
+// Close exclude each other. Tail reads while they go on. The fsyncs are done
+// by one goroutine, which exists only while something is dirty, or by the
+// callers of Sync and Close.
+package rotate
