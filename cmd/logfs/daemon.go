@@ -1,0 +1,63 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/spf13/pflag"
+
+	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/daemon"
+)
+
+var daemonCommand = command{
+	name:    "daemon",
+	summary: "capture and show the services of the configuration, and those of clients",
+	about: `
+Runs in the foreground, starts the services of the configuration, and takes
+those that "logfs run" and "logfs pipe" bring. Logs that are in the store
+already are shown too. The default mount point is made if it is missing; one
+that is given must be an empty directory.
+
+If FUSE is missing, capture and the files in the store work all the same.
+
+Signals: TERM or INT end it: services get TERM, and KILL after 5 s, or at once
+at a second signal; readers of follow get end of file. ALRM rotates all logs,
+USR1 brings all to stable storage. HUP does not reload yet; it says so.`,
+	examples: []string{
+		"logfs daemon",
+		"logfs daemon --config ./logfs.toml --mount /tmp/logs --store /tmp/store --socket /tmp/control",
+		"kill -ALRM $(pidof logfs)    rotate all logs",
+	},
+	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
+		var p places
+		var r readiness
+		p.addConfig(f)
+		p.addMount(f, "show the logs under `DIR`"+byDefault(config.Default().Mount))
+		p.addStore(f)
+		f.StringVar(&p.socket, "socket", "", "listen for clients on `FILE`"+byDefault(config.Default().Socket))
+		r.add(f)
+		return func(c *console, f *pflag.FlagSet) (int, error) { return 0, runDaemon(c, f, p, r) }
+	},
+}
+
+func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness) error {
+	if err := noArgs(f); err != nil {
+		return err
+	}
+	if err := r.check(f); err != nil {
+		return err
+	}
+	cfg, err := p.load()
+	if err != nil {
+		return err
+	}
+	if err := p.apply(&cfg); err != nil {
+		return err
+	}
+	s := serving{ready: r, options: daemon.Options{
+		Config: cfg, Adopt: true,
+		MakeMount: cfg.Mount == config.Default().Mount,
+		Log:       newLog(c.err, slog.LevelInfo),
+	}}
+	return s.serve()
+}

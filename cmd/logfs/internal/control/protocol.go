@@ -1,0 +1,180 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"logfs/cmd/logfs/internal/exit"
+	"logfs/ring/record"
+)
+
+// Kind says what a run consists of.
+type Kind string
+
+const (
+	// Command is a command of the client's, with a pipe for each stream.
+	Command Kind = "run"
+	// Pipe is one stream, named stdout, that ends when it does.
+	Pipe Kind = "pipe"
+)
+
+// streams is how many descriptors come with an attach request of the kind.
+func (k Kind) streams() int {
+	switch k {
+	case Command:
+		return 2
+	case Pipe:
+		return 1
+	}
+	return 0
+}
+
+// Attach asks for a run of the service Name.
+type Attach struct {
+	Name string
+	Kind Kind
+	// Streams are the read ends of stdout and, of kind Command, stderr.
+	Streams []*os.File
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// A Run is one run of a service, as the one who starts it sees it.
+type Run interface {
+	// Start says that the command runs, as process pid.
+	Start(pid int) error
+	// Exit says that it has ended, and how. It does not wait.
+	Exit(record.Exit) error
+	// Wait waits until the last line and the exit mark are stored. The error
+	// says that capture ended before the run did.
+	Wait() error
+	// Detach leaves the run to the end of its pipes. Before Start it gives
+	// the name back; after Wait it only releases what the Run holds.
+	Detach()
+}
+
+// The words of the protocol.
+const (
+	doAttach = "attach"
+	doStart  = "start"
+	doExit   = "exit"
+	doRotate = "rotate"
+	doFlush  = "flush"
+	doStatus = "status"
+
+	reOK    = "ok"
+	reDone  = "done"
+	reText  = "text"
+	reError = "error"
+)
+
+type request struct {
+	Do     string   `json:"do"`
+	Name   string   `json:"name,omitempty"`
+	Kind   Kind     `json:"kind,omitempty"`
+	Names  []string `json:"names,omitempty"`
+	Pid    int      `json:"pid,omitempty"`
+	Known  bool     `json:"known,omitempty"`
+	Code   int      `json:"code,omitempty"`
+	Signal string   `json:"signal,omitempty"`
+}
+
+type reply struct {
+	Re     string `json:"re"`
+	Text   string `json:"text,omitempty"`
+	Error  string `json:"error,omitempty"`
+	Status int    `json:"status,omitempty"`
+}
+
+const (
+	// maxPacket bounds a packet; maxText what of a text goes into one, which
+	// leaves room for JSON's escapes.
+	maxPacket = 64 << 10
+	maxText   = 8 << 10
+	// shortPacket holds the requests that follow attach: a connection may
+	// wait for one as long as a service runs.
+	shortPacket = 1 << 10
+)
+
+// A packets sends and receives one JSON object a packet.
+type packets struct{ *net.UnixConn }
+
+func (p packets) send(v any, files ...*os.File) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxPacket {
+		return exit.Misusef("request of %d bytes is too long: at most %d are accepted", len(b), maxPacket)
+	}
+	return p.write(b, files)
+}
+
+func (p packets) write(b []byte, files []*os.File) error {
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	_, _, err := p.WriteMsgUnix(b, rights, nil)
+	return err
+}
+
+// receive reads one packet of at most max bytes into v. The files that came
+// with it are the caller's, also when there is an error. io.EOF means that the
+// peer is gone.
+func (p packets) receive(v any, max int) ([]*os.File, error) {
+	buf, oob := make([]byte, max), make([]byte, unix.CmsgSpace(4*4))
+	n, oobn, flags, _, err := p.ReadMsgUnix(buf, oob)
+	files := received(oob[:oobn])
+	switch {
+	case err != nil:
+		return files, gone(err)
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		return files, fmt.Errorf("packet is too long: at most %d bytes and 2 descriptors are accepted", max)
+	}
+	if err := json.Unmarshal(buf[:n], v); err != nil {
+		return files, fmt.Errorf("packet is not a request: %w", err)
+	}
+	return files, nil
+}
+
+// gone makes io.EOF of all the ways in which a connection can have ended.
+func gone(err error) error {
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, net.ErrClosed) {
+		return io.EOF
+	}
+	return err
+}
+
+// received takes the descriptors out of a control message. The net package
+// receives them close-on-exec.
+func received(oob []byte) (files []*os.File) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "stream"))
+		}
+	}
+	return files
+}

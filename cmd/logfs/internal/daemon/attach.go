@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"errors"
+	"sync"
+
+	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/control"
+	"logfs/cmd/logfs/internal/exit"
+	"logfs/ring/record"
+)
+
+var errStopping = errors.New("the daemon is stopping")
+
+// Attach takes the name of a service for a run of a client's. A name that is
+// new gets a log with the settings of [defaults].
+func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
+	s, err := d.reserve(a.Name)
+	if err != nil {
+		closeAll(a.Streams)
+		return nil, err
+	}
+	return &attached{run: newRun(s, a.Kind, a.Streams), daemon: d}, nil
+}
+
+func (d *Daemon) reserve(name string) (*service, error) {
+	d.gate.RLock()
+	defer d.gate.RUnlock()
+	if d.stopping {
+		return nil, exit.With(exit.Refused, errStopping)
+	}
+	s, err := d.service(name)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.take()
+}
+
+// service finds the service called name, or makes it.
+func (d *Daemon) service(name string) (*service, error) {
+	if err := config.CheckName(name); err != nil {
+		return nil, exit.With(exit.Misuse, err)
+	}
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	if s := d.find(name); s != nil {
+		return s, nil
+	}
+	settings := d.o.Config.Defaults
+	settings.Name = name
+	return d.open(settings)
+}
+
+// attached is a run of a client's.
+type attached struct {
+	*run
+	daemon *Daemon
+	once   sync.Once // Start or Detach, whichever comes first
+}
+
+// Start begins the run.
+func (a *attached) Start(pid int) error {
+	err := errors.New("the run was started or given up already")
+	a.once.Do(func() {
+		if err = a.daemon.begin(a.run, pid); err != nil {
+			a.giveUp()
+		}
+	})
+	return err
+}
+
+// Exit says how the client's command ended. A pipe has no status: its run ends
+// with what it holds now.
+func (a *attached) Exit(e record.Exit) error {
+	if a.kind == control.Pipe {
+		a.cancel()
+		return nil
+	}
+	a.exited(e)
+	return nil
+}
+
+// Wait waits until the exit mark is in.
+func (a *attached) Wait() error {
+	<-a.ended
+	return a.err
+}
+
+// Detach leaves the run to its pipes, or takes the reservation back.
+func (a *attached) Detach() {
+	a.once.Do(a.giveUp)
+	a.say(word{linger: forever})
+}
+
+func (a *attached) giveUp() {
+	closeAll(a.streams)
+	a.svc.release()
+}

@@ -1,0 +1,322 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/control"
+	"logfs/cmd/logfs/internal/exit"
+	"logfs/fs"
+	"logfs/ring"
+	"logfs/rotate"
+)
+
+// Options say what a daemon is to do.
+type Options struct {
+	Config config.Config // without a socket there is none
+	// MakeMount has a missing mount point made, and removed in the end.
+	MakeMount bool
+	// Adopt also opens the logs that are in the store and not in Config: those
+	// of earlier runs of clients.
+	Adopt bool
+	// Share leaves the store to others too: only the logs that are used are
+	// locked.
+	Share bool
+
+	Mount func(fs.Options) (Tree, error) // nil is the function Mount
+	Now   func() time.Time               // nil is time.Now
+	Log   *slog.Logger                   // nil is silent
+}
+
+// A Daemon captures services. Open prepares it, Start starts the services of
+// the configuration, Close ends all.
+type Daemon struct {
+	o    Options
+	undo []func() error // what Close does in the end, last first
+
+	serving   context.Context // cancelled first: no command is started any more
+	capturing context.Context // cancelled next: capture takes what is in the pipes
+	stop, cut context.CancelFunc
+	hurry     chan struct{} // closed when children are to be killed at once
+
+	commands sync.WaitGroup // supervisors of commands
+	children sync.WaitGroup // what ends their process groups
+	live     sync.WaitGroup // captures and ends of runs
+
+	gate     sync.RWMutex // held for reading while a name is taken or a run begins
+	stopping bool         // guarded by gate
+
+	opening sync.Mutex // held while a service is made; guards tree
+	tree    Tree       // nil without one
+
+	mu       sync.Mutex // guards services; never held over I/O
+	services map[string]*service
+}
+
+// Open checks all that was given, then locks the store, opens the logs and the
+// control socket, and mounts the tree. An error leaves nothing behind but a
+// store directory. A mount that the system refuses is logged, and the daemon
+// works without.
+func Open(o Options) (*Daemon, error) {
+	d := newDaemon(o)
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{d.openStore, d.openLogs, d.openControl, d.openTree} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, d.finish())
+		}
+	}
+	return d, nil
+}
+
+func newDaemon(o Options) *Daemon {
+	if o.Mount == nil {
+		o.Mount = Mount
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Daemon{o: o, hurry: make(chan struct{}), services: map[string]*service{}}
+	d.serving, d.stop = context.WithCancel(context.Background())
+	d.capturing, d.cut = context.WithCancel(context.Background())
+	return d
+}
+
+// check changes nothing.
+func (d *Daemon) check() error {
+	if !d.o.Share {
+		if err := checkLock(d.o.Config.Store); err != nil {
+			return err
+		}
+	}
+	if err := control.CheckPath(d.o.Config.Socket); err != nil {
+		return err
+	}
+	return checkPlaces(d.o.Config, d.o.MakeMount)
+}
+
+func (d *Daemon) finally(undo func() error) { d.undo = append(d.undo, undo) }
+
+// unwind undoes what was opened, and reports all that went wrong.
+func (d *Daemon) unwind() (err error) {
+	for _, undo := range slices.Backward(d.undo) {
+		err = errors.Join(err, undo())
+	}
+	d.undo = nil
+	return err
+}
+
+func (d *Daemon) openStore() error {
+	if err := os.MkdirAll(d.o.Config.Store, 0o750); err != nil {
+		return exit.Refusedf("cannot make the store: %w", err)
+	}
+	if d.o.Share {
+		return nil
+	}
+	lock, err := lockStore(d.o.Config.Store)
+	if err != nil {
+		return err
+	}
+	d.finally(lock.Close)
+	return nil
+}
+
+func (d *Daemon) openLogs() error {
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	d.finally(d.closeLogs)
+	for _, settings := range d.o.Config.Services {
+		s, err := d.open(settings)
+		if err != nil {
+			return err
+		}
+		s.own(settings.Command != nil)
+	}
+	if d.o.Adopt {
+		return d.adopt()
+	}
+	return nil
+}
+
+// adopt opens the logs of services that only the store knows.
+func (d *Daemon) adopt() error {
+	entries, err := os.ReadDir(d.o.Config.Store)
+	if err != nil {
+		return exit.Refusedf("cannot look into the store: %w", err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if d.find(name) != nil || config.CheckName(name) != nil || !isLogdir(filepath.Join(d.o.Config.Store, name)) {
+			continue
+		}
+		settings := d.o.Config.Defaults
+		settings.Name = name
+		if _, err := d.open(settings); err != nil {
+			d.o.Log.Error("a log in the store is left alone", "service", name, "err", err)
+		}
+	}
+	return nil
+}
+
+// isLogdir says whether dir has a log that a daemon has written.
+func isLogdir(dir string) bool {
+	fi, err := os.Lstat(filepath.Join(dir, "current"))
+	return err == nil && fi.Mode().IsRegular()
+}
+
+// open makes a service: its log, and its place in the tree. The caller holds
+// opening.
+func (d *Daemon) open(c config.Service) (*service, error) {
+	events := d.o.Log.With("service", c.Name)
+	log, err := OpenLog(LogOptions{
+		Ring: ring.Limits{Lines: c.RingLines, Bytes: c.RingBytes},
+		Rotate: rotate.Options{
+			Dir: filepath.Join(d.o.Config.Store, c.Name), Service: c.Name,
+			Size: c.Size, Keep: c.Keep, Sync: c.Sync, Log: events,
+		},
+		Now: d.o.Now, Log: events,
+	})
+	if err != nil {
+		return nil, exit.Refusedf("cannot open the log of service %q: %w", c.Name, err)
+	}
+	s := &service{settings: c, log: log, events: events, state: Idle}
+	if err := d.show(s); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.services[c.Name] = s
+	return s, nil
+}
+
+// show gives the service its place in the tree, if there is one. The caller
+// holds opening.
+func (d *Daemon) show(s *service) error {
+	if d.tree == nil {
+		return nil
+	}
+	uid, gid, err := ownerOf(s.settings)
+	if err != nil {
+		return exit.Refusedf("cannot show service %q: %w", s.settings.Name, err)
+	}
+	e, err := d.tree.Add(fs.Service{
+		Name: s.settings.Name, Ring: s.log.Ring(), Marks: s.settings.Marks,
+		Uid: uid, Gid: gid, Mode: s.settings.Mode, Born: d.o.Now(),
+	})
+	if err != nil {
+		return exit.Refusedf("cannot show service %q: %w", s.settings.Name, err)
+	}
+	s.shown(e)
+	return nil
+}
+
+func (d *Daemon) find(name string) *service {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.services[name]
+}
+
+// list returns the services by name.
+func (d *Daemon) list() []*service {
+	d.mu.Lock()
+	all := make([]*service, 0, len(d.services))
+	for _, s := range d.services {
+		all = append(all, s)
+	}
+	d.mu.Unlock()
+	slices.SortFunc(all, func(a, b *service) int { return cmp.Compare(a.settings.Name, b.settings.Name) })
+	return all
+}
+
+func (d *Daemon) openControl() error {
+	if d.o.Config.Socket == "" {
+		return nil
+	}
+	s, err := control.Listen(d.o.Config.Socket, d, d.o.Log)
+	if err != nil {
+		return err
+	}
+	d.finally(s.Close)
+	return nil
+}
+
+func (d *Daemon) openTree() error {
+	// Runs that clients begin meanwhile wait for their place in the tree.
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	if err := d.mount(); err != nil {
+		if exit.Status(err) == exit.Misuse {
+			return err
+		}
+		d.o.Log.Error("cannot mount; capture and the files in the store work all the same",
+			"mount", d.o.Config.Mount, "store", d.o.Config.Store, "err", err)
+		return nil
+	}
+	for _, s := range d.list() {
+		if err := d.show(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) mount() error {
+	dir := d.o.Config.Mount
+	if err := d.makeMountPoint(dir); err != nil {
+		return err
+	}
+	tree, err := d.o.Mount(fs.Options{
+		Dir: dir, AllowOther: os.Geteuid() == 0, ListFollow: d.o.Config.ListFollow,
+		Status: d.Status, Log: d.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	d.tree = tree
+	d.finally(tree.Close)
+	d.live.Go(func() { d.watch(tree) })
+	return nil
+}
+
+// Mounted says whether the tree was mounted.
+func (d *Daemon) Mounted() bool {
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	return d.tree != nil
+}
+
+func (d *Daemon) makeMountPoint(dir string) error {
+	if !d.o.MakeMount {
+		return nil
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot make the mount point: %w", err)
+	}
+	d.finally(func() error { return os.Remove(dir) })
+	return nil
+}
+
+// watch says so when somebody else takes the tree away.
+func (d *Daemon) watch(tree Tree) {
+	select {
+	case <-tree.Done():
+		d.o.Log.Warn("the mount is gone; capture goes on without it", "mount", d.o.Config.Mount)
+	case <-d.capturing.Done():
+	}
+}

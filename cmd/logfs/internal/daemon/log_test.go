@@ -1,0 +1,281 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"logfs/capture"
+	"logfs/ring"
+	"logfs/ring/record"
+	"logfs/rotate"
+)
+
+// logTest is a log on a disk that can fail, with a clock that stands still.
+type logTest struct {
+	*Log
+	dir    string
+	clock  *clock
+	disk   *disk
+	events *events
+}
+
+func newLogTest(t *testing.T) *logTest {
+	lt := &logTest{dir: t.TempDir(), clock: newClock(), disk: newDisk(), events: &events{}}
+	lt.open(t)
+	t.Cleanup(func() { lt.Close() })
+	return lt
+}
+
+func (lt *logTest) open(t *testing.T) {
+	t.Helper()
+	l, err := OpenLog(LogOptions{
+		Rotate: rotate.Options{Dir: lt.dir, Service: "web", FS: lt.disk, Sync: time.Hour, SyncBytes: 1 << 40},
+		Now:    lt.clock.now, Log: lt.events.logger(),
+	})
+	must(t, err)
+	lt.Log = l
+}
+
+// reopen is what a restart of the daemon does to the log.
+func (lt *logTest) reopen(t *testing.T) {
+	t.Helper()
+	must(t, lt.Close())
+	lt.open(t)
+}
+
+func TestStamps(t *testing.T) {
+	const s = record.Stamp(time.Second)
+	tests := []struct {
+		name            string
+		last, now       record.Stamp
+		n               int
+		first, lastThen record.Stamp
+	}{
+		{"the clock goes on", 100 * s, 101 * s, 3, 101 * s, 101*s + 2},
+		{"it stands still", 100 * s, 100 * s, 2, 100*s + 1, 100*s + 2},
+		{"behind a large batch", 100*s + 500, 100*s + 100, 1, 100*s + 501, 100*s + 501},
+		{"back by a second", 100 * s, 99 * s, 1, 100*s + 1, 100*s + 1},
+		{"back by more: follow it", 100 * s, 99*s - 1, 2, 99*s - 1, 99 * s},
+		{"nothing before", 0, 7, 1, 7, 7},
+	}
+	for _, tt := range tests {
+		st := stamps{last: tt.last}
+		if first := st.take(tt.now, tt.n); first != tt.first || st.last != tt.lastThen {
+			t.Errorf("%s: first %d last %d, want %d and %d", tt.name, first, st.last, tt.first, tt.lastThen)
+		}
+	}
+}
+
+func TestTakeStoresThenPublishesThenWakes(t *testing.T) {
+	l := newLogTest(t)
+	woken := 0
+	l.OnCommit(func() {
+		woken++
+		same(t, "stored when woken", stored(t, l.dir), []string{"o one", "e two"})
+		same(t, "held when woken", texts(l.Log), []string{"o one", "e two"})
+	})
+	l.Take([]capture.Piece{
+		{Stream: capture.Stdout, Text: []byte("one")},
+		{Stream: capture.Stderr, Text: []byte("two")},
+	})
+	if woken != 1 {
+		t.Errorf("woken %d times, want once a batch", woken)
+	}
+	recs := held(l.Log)
+	if a, b := recs[0].Time(), recs[1].Time(); b != a+1 {
+		t.Errorf("stamps %d and %d, want them 1 ns apart", a, b)
+	}
+}
+
+func TestRestartGoesOnWithNumbersRunAndStamps(t *testing.T) {
+	l := newLogTest(t)
+	l.BeginRun(42)
+	l.Take(pieces("a", "b"))
+	before := held(l.Log)
+	l.clock.add(-time.Millisecond)
+	l.reopen(t)
+	same(t, "held after the restart", texts(l.Log), []string{"= start run=1 pid=42", "o a", "o b"})
+	if run := l.BeginRun(43); run != 2 {
+		t.Errorf("run %d after run 1", run)
+	}
+	recs := held(l.Log)
+	last := recs[len(recs)-1]
+	if last.Seq != 4 || last.Run != 2 || last.Time() <= before[2].Time() {
+		t.Errorf("number %d, run %d, stamp %d after %d: want 4, 2 and later", last.Seq, last.Run, last.Time(), before[2].Time())
+	}
+}
+
+func TestRefillKeepsToTheLimits(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	for i := range 3 {
+		l, err := OpenLog(LogOptions{
+			Ring:   ring.Limits{Lines: 5},
+			Rotate: rotate.Options{Dir: dir, Service: "web", Size: 150}, Now: c.now, Log: new(events).logger(),
+		})
+		must(t, err)
+		first, next := l.Ring().Bounds()
+		if want := uint64(1 + 4*i); next != want || next-first > 5 {
+			t.Errorf("start %d: holds %d to %d, want at most 5 up to %d", i, first, next, want)
+		}
+		l.Take(pieces("a", "b", "c", "d"))
+		must(t, l.Close())
+	}
+}
+
+func TestLargeBatchHasItsNumbersOnDisk(t *testing.T) {
+	l := newLogTest(t)
+	line := strings.Repeat("x", 1000)
+	l.Take(pieces(slices.Repeat([]string{line}, 2000)...)) // several blocks of the ring
+	_, next := l.Ring().Bounds()
+	l.reopen(t)
+	if _, again := l.Ring().Bounds(); next != 2001 || again != next || l.Lost() != 0 {
+		t.Errorf("next number %d, after a restart %d, lost %d: want 2001 twice and 0", next, again, l.Lost())
+	}
+}
+
+func TestDiskFailure(t *testing.T) {
+	l := newLogTest(t)
+	l.BeginRun(1)
+	l.Take(pieces("before"))
+	l.disk.room.Store(0)
+	l.Take(pieces("lost 1", "lost 2"))
+	l.Take(pieces("lost 3"))
+	if got := texts(l.Log); !slices.Contains(got, "o lost 3") {
+		t.Errorf("the ring has stopped with the disk: %q", got)
+	}
+	if l.Lost() != 3 {
+		t.Errorf("lost %d, want 3", l.Lost())
+	}
+	l.disk.room.Store(-1)
+	l.clock.add(maxRetry)
+	l.Take(pieces("after"))
+	same(t, "stored", stored(t, l.dir), []string{"= start run=1 pid=1", "o before", "= lost lines=3", "o after"})
+	checkSameNumbers(t, l, 7)
+	warnings := strings.Count(l.events.String(), "level=WARN")
+	if warnings != 2 || !strings.Contains(l.events.String(), "lost=3") {
+		t.Errorf("want one warning when it began and one with the count when it ended:\n%s", l.events)
+	}
+}
+
+// checkSameNumbers checks that ring and files agree on the next number, also
+// after a restart.
+func checkSameNumbers(t *testing.T, l *logTest, want uint64) {
+	t.Helper()
+	_, next := l.Ring().Bounds()
+	l.reopen(t)
+	if _, again := l.Ring().Bounds(); next != want || again != want {
+		t.Errorf("next number %d, after a restart %d, want %d", next, again, want)
+	}
+}
+
+func TestDiskFailureWithinABatch(t *testing.T) {
+	l := newLogTest(t)
+	l.Take(pieces("before"))
+	l.disk.room.Store(int64(2*(record.Overhead+5) - 3)) // one line and a part of the next
+	l.Take(pieces("11111", "22222", "33333"))
+	l.disk.room.Store(-1)
+	must(t, l.Sync())
+	same(t, "stored", stored(t, l.dir), []string{"o before", "o 11111", "= lost lines=2"})
+	checkSameNumbers(t, l, 5)
+}
+
+func TestRunThatBeginsWhileTheDiskFails(t *testing.T) {
+	l := newLogTest(t)
+	l.BeginRun(1)
+	l.disk.room.Store(0)
+	l.Take(pieces("of run 1"))
+	l.EndRun(record.Exit{Known: true})
+	l.BeginRun(2)
+	l.Take(pieces("of run 2", "too"))
+	l.disk.room.Store(-1)
+	must(t, l.Rotate())
+	l.Take(pieces("after"))
+	same(t, "stored", stored(t, l.dir), []string{
+		"= start run=1 pid=1", "= lost lines=2", "= start run=2 pid=2", "= lost lines=2", "o after"})
+	if l.Lost() != 4 {
+		t.Errorf("lost %d, want 4: the start mark was not", l.Lost())
+	}
+	checkSameNumbers(t, l, 8)
+	if run := l.BeginRun(3); run != 3 {
+		t.Errorf("run %d after run 2", run)
+	}
+}
+
+func TestDeadDiskIsLeftAlone(t *testing.T) {
+	l := newLogTest(t)
+	l.disk.room.Store(0)
+	l.Take(pieces("x"))
+	tried := l.disk.attempts.Load()
+	for range 100 {
+		l.Take(pieces("x"))
+	}
+	if n := l.disk.attempts.Load() - tried; n != 0 {
+		t.Errorf("%d more writes before the retry time", n)
+	}
+	var waits []time.Duration
+	for range 12 {
+		wait := time.Duration(0)
+		for before := l.disk.attempts.Load(); l.disk.attempts.Load() == before; wait += minRetry {
+			l.clock.add(minRetry)
+			l.Take(pieces("x"))
+		}
+		waits = append(waits, wait)
+	}
+	if waits[0] != minRetry || waits[1] != 2*minRetry || waits[11] != maxRetry {
+		t.Errorf("attempts after %v: want them from %v, doubling, to %v", waits, minRetry, maxRetry)
+	}
+	if n := strings.Count(l.events.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings, want one:\n%s", n, l.events)
+	}
+}
+
+func TestCloseTellsTheFilesOfTheGap(t *testing.T) {
+	l := newLogTest(t)
+	l.disk.room.Store(0)
+	l.Take(pieces("a", "b"))
+	l.disk.room.Store(-1)
+	checkSameNumbers(t, l, 3)
+	same(t, "stored", stored(t, l.dir), []string{"= lost lines=2"})
+}
+
+func TestTakeDoesNotAllocate(t *testing.T) {
+	l, err := OpenLog(LogOptions{
+		Ring: ring.Limits{Bytes: 64 << 10},
+		Rotate: rotate.Options{Dir: t.TempDir(), Service: "web", Size: 1 << 30,
+			Sync: time.Hour, SyncBytes: 1 << 40},
+		Log: new(events).logger(),
+	})
+	must(t, err)
+	defer l.Close()
+	l.OnCommit(func() {})
+	batch := pieces("GET /health 200", "GET /index.html 304", "POST /login 403")
+	for range 5000 { // past the growth of the ring
+		l.Take(batch)
+	}
+	if n := testing.AllocsPerRun(2000, func() { l.Take(batch) }); n != 0 {
+		t.Errorf("%v allocations a batch, want none", n)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	for _, lines := range []int{1, 100} {
+		b.Run(fmt.Sprintf("lines=%d", lines), func(b *testing.B) {
+			l, err := OpenLog(LogOptions{
+				Rotate: rotate.Options{Dir: b.TempDir(), Service: "web"}, Log: new(events).logger(),
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			batch := pieces(slices.Repeat([]string{strings.Repeat("x", 100)}, lines)...)
+			b.ReportAllocs()
+			b.SetBytes(int64(101 * lines))
+			for b.Loop() {
+				l.Take(batch)
+			}
+		})
+	}
+}

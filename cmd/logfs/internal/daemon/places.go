@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/exit"
+)
+
+// checkPlaces looks whether mount, store, socket and the files of the
+// configuration can be where they are. It changes nothing.
+func checkPlaces(c config.Config, mayMakeMount bool) error {
+	resolved := c
+	resolved.Mount, resolved.Store = resolve(c.Mount), resolve(c.Store)
+	if c.Socket != "" {
+		resolved.Socket = resolve(c.Socket)
+	} else {
+		resolved.Socket = filepath.Join(resolved.Store, lockName)
+	}
+	for _, paths := range []config.Config{c, resolved} {
+		if paths.Socket == "" {
+			continue
+		}
+		if err := paths.CheckPaths(); err != nil {
+			return exit.With(exit.Misuse, err)
+		}
+	}
+	for _, file := range c.Files {
+		if within(resolve(file), resolved.Mount) {
+			return exit.Misusef("configuration %q is inside the mount point %q: want it outside", file, c.Mount)
+		}
+	}
+	return checkMountPoint(c.Mount, mayMakeMount)
+}
+
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// resolve follows the symbolic links of path as far as it exists. The last
+// component may be a dead mount, which cannot be looked at.
+func resolve(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	dir, name := filepath.Split(filepath.Clean(path))
+	if dir == path || name == "" {
+		return path
+	}
+	return filepath.Join(resolve(filepath.Clean(dir)), name)
+}
+
+// checkMountPoint accepts an empty directory, what a killed daemon left of its
+// mount, and a missing one that may be made.
+func checkMountPoint(dir string, mayMake bool) error {
+	fi, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, unix.ENOTCONN):
+		return nil
+	case errors.Is(err, os.ErrNotExist) && mayMake:
+		return nil
+	case errors.Is(err, os.ErrNotExist):
+		return exit.Misusef("mount point %q does not exist: want an empty directory", dir)
+	case err != nil:
+		return exit.Refusedf("cannot look at the mount point: %w", err)
+	case !fi.IsDir():
+		return exit.Misusef("mount point %q is no directory: want an empty directory", dir)
+	case mounted(dir):
+		return exit.Refusedf("mount point %q is in use: a file system is mounted there", dir)
+	}
+	return checkEmpty(dir)
+}
+
+func checkEmpty(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return exit.Refusedf("cannot look into the mount point: %w", err)
+	}
+	defer f.Close()
+	switch names, err := f.Readdirnames(1); {
+	case err != nil && err != io.EOF:
+		return exit.Refusedf("cannot look into the mount point: %w", err)
+	case len(names) > 0:
+		return exit.Misusef("mount point %q is not empty: want an empty directory", dir)
+	}
+	return nil
+}
+
+// mounted says whether dir is where a FUSE file system begins. Another kind of
+// file system, if it is empty, is as good a mount point as a directory.
+func mounted(dir string) bool {
+	const fuseMagic = 0x65735546
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) != nil || fs.Type != fuseMagic {
+		return false
+	}
+	var here, above unix.Stat_t
+	return unix.Stat(dir, &here) == nil && unix.Stat(dir+"/..", &above) == nil && here.Dev != above.Dev
+}
+
+// lockName is in the store, where no service can have it: names of services
+// begin with a letter or digit.
+const lockName = ".lock"
+
+// checkLock says who owns the store, if somebody does. It changes nothing.
+func checkLock(store string) error {
+	f, err := os.OpenFile(filepath.Join(store, lockName), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil // nobody has made it, or lockStore will say why not
+	}
+	defer f.Close()
+	return flock(f, store)
+}
+
+// lockStore makes this process the only daemon of the store, until the file
+// returned is closed.
+func lockStore(store string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(store, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return nil, exit.Refusedf("cannot lock the store: %w", err)
+	}
+	if err := flock(f, store); err != nil {
+		f.Close()
+		return nil, err
+	}
+	// For those who find the store locked; the lock itself is flock's.
+	err = errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintf("%d\n", os.Getpid())))
+	if err != nil {
+		f.Close()
+		return nil, exit.Refusedf("cannot write the lock of the store: %w", err)
+	}
+	return f, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+func flock(f *os.File, store string) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return nil
+	}
+	if err != unix.EWOULDBLOCK {
+		return exit.Refusedf("cannot lock the store %q: %w", store, err)
+	}
+	pid := make([]byte, 20)
+	n, _ := f.ReadAt(pid, 0)
+	if owner := strings.TrimSpace(string(pid[:n])); owner != "" {
+		return exit.Refusedf("store %q is in use by another daemon: pid %s", store, owner)
+	}
+	return exit.Refusedf("store %q is in use by another daemon", store)
+}

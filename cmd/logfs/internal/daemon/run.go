@@ -1,0 +1,129 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"logfs/capture"
+	"logfs/cmd/logfs/internal/control"
+	"logfs/ring/record"
+)
+
+// linger is how long the exit mark waits for the end of the pipes when the
+// command itself has ended. A grandchild that keeps them open is captured for
+// as long as it writes, but behind the mark.
+const linger = time.Second
+
+// forever is a linger without end.
+const forever time.Duration = -1
+
+// errStopped tells a client that its run goes on without the daemon.
+var errStopped = errors.New("the daemon has stopped")
+
+// A run captures the streams of one run between its marks. It is what both the
+// daemon's own commands and those of clients go through.
+type run struct {
+	svc     *service
+	streams []*os.File
+	kind    control.Kind
+	began   time.Time
+	cancel  context.CancelFunc // ends capture with what the pipes hold
+
+	words   chan word     // how the run ended; the first counts
+	drained chan struct{} // closed when capture has ended
+	ended   chan struct{} // closed when the exit mark is in
+	err     error         // why capture ended before the run; set before ended
+}
+
+// word is what somebody said about the end of a run.
+type word struct {
+	exit   record.Exit
+	linger time.Duration // how long to wait for the end of the pipes
+	err    error
+}
+
+func newRun(s *service, kind control.Kind, streams []*os.File) *run {
+	return &run{
+		svc: s, kind: kind, streams: streams,
+		words:   make(chan word, 1),
+		drained: make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
+}
+
+// say notes how the run ended, unless that is known already.
+func (r *run) say(w word) {
+	select {
+	case r.words <- w:
+	default:
+	}
+}
+
+// exited notes how the command of the run has ended, just now.
+func (r *run) exited(e record.Exit) {
+	e.After = time.Since(r.began)
+	r.say(word{exit: e, linger: linger})
+}
+
+// begin writes the start mark and captures the streams until ctx is cancelled.
+// live counts the goroutines it starts.
+func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
+	r.began = time.Now()
+	r.svc.begin(pid)
+	capturing, cancel := context.WithCancel(ctx)
+	r.cancel = cancel
+	if r.kind == control.Pipe {
+		r.say(word{linger: forever})
+	}
+	live.Go(func() { r.capture(capturing) })
+	live.Go(func() { r.finish(ctx) })
+}
+
+func (r *run) capture(ctx context.Context) {
+	defer close(r.drained)
+	defer r.cancel()
+	inputs := []capture.Input{{File: r.streams[0], Stream: capture.Stdout}}
+	if len(r.streams) > 1 {
+		inputs = append(inputs, capture.Input{File: r.streams[1], Stream: capture.Stderr})
+	}
+	err := capture.Pump(ctx, r.svc.settings.LineLimit, r.svc.log, inputs...)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		r.svc.events.Error("capture ended before the run", "err", err)
+	}
+}
+
+// finish writes the exit mark: behind the last line, as far as linger allows.
+func (r *run) finish(ctx context.Context) {
+	var w word
+	select {
+	case w = <-r.words:
+	case <-ctx.Done():
+		w = word{linger: linger, err: errStopped}
+	}
+	r.awaitPipes(w.linger)
+	if ctx.Err() != nil && !w.exit.Known {
+		w.err = errStopped
+	}
+	if w.exit.After == 0 { // nobody saw the end but we
+		w.exit.After = time.Since(r.began)
+	}
+	r.svc.end(w.exit)
+	r.err = w.err
+	close(r.ended)
+}
+
+func (r *run) awaitPipes(patience time.Duration) {
+	if patience == forever {
+		<-r.drained
+		return
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-r.drained:
+	case <-late.C:
+	}
+}
