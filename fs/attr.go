@@ -13,6 +13,9 @@ const (
 	// ignoreText keeps rg, fd and ag out of files that never end.
 	ignoreText = "follow\n"
 	blockSize  = 4096
+	// smallBlock is the block size of a short follow: GNU tail -c does not
+	// believe the size of a file of one block, and reads to its end first.
+	smallBlock = 512
 )
 
 // dirAttr fills in what stat says of a directory. Its time is that of the
@@ -37,6 +40,9 @@ func (r *raw) fileAttr(n *node, size int64, a *fuse.Attr) {
 	a.Ino = n.e.fileIno(n.v.sel, n.kind)
 	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|n.e.Mode&0o444, 1, blockSize
 	a.Owner = fuse.Owner{Uid: n.e.Uid, Gid: n.e.Gid}
+	if n.kind == follow && size <= blockSize {
+		a.Blksize = smallBlock
+	}
 	setSize(a, size)
 	setTime(a, n.e.changed())
 }

@@ -1,0 +1,105 @@
+package integration
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// helpers are the roles in which the test binary runs itself again, chosen by
+// LOGFS_TEST_HELPER.
+var helpers = map[string]func(args []string) int{
+	"read":      readAll,
+	"deadlines": readWithDeadlines,
+	"latency":   readLatencies,
+}
+
+// readAll copies a file to standard output.
+func readAll(args []string) int {
+	f, err := os.Open(args[0])
+	if err == nil {
+		_, err = io.Copy(onlyWriter{os.Stdout}, f)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+// onlyWriter keeps io.Copy from calls that work on two files.
+type onlyWriter struct{ io.Writer }
+
+// readWithDeadlines copies a file to standard output with reads that give up
+// after 50 ms, as a Go program does that has other things to do meanwhile.
+func readWithDeadlines(args []string) int {
+	f, err := os.Open(args[0])
+	if err != nil {
+		return fail(err)
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		if err := f.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+			return fail(err)
+		}
+		n, err := f.Read(buf)
+		os.Stdout.Write(buf[:n])
+		if errors.Is(err, io.EOF) {
+			return 0
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fail(err)
+		}
+	}
+}
+
+// readLatencies reads lines that hold the time of their writing, from the file
+// named or from standard input, and answers each with the time it took until
+// the read returned, as 8 bytes.
+func readLatencies(args []string) int {
+	fd := 0
+	if len(args) > 0 {
+		var err error
+		if fd, err = unix.Open(args[0], unix.O_RDONLY, 0); err != nil {
+			return fail(err)
+		}
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(fd, buf)
+		now := monotonic()
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return 0
+		}
+		text := string(buf[:n])
+		var sent int64
+		if _, err := fmt.Sscanf(text[max(0, strings.LastIndex(text, "sent ")):], "sent %d", &sent); err != nil {
+			continue // what was there before
+		}
+		if _, err := os.Stdout.Write(binary.LittleEndian.AppendUint64(nil, uint64(now-sent))); err != nil {
+			return 0
+		}
+	}
+}
+
+// monotonic is a time that processes of one machine agree on.
+func monotonic() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return ts.Nano()
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 3
+}

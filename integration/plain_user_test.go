@@ -1,0 +1,107 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// nobody is a user who may do nothing in particular.
+const nobody = 65534
+
+// asNobody prepares a home for a user who is not root, with the binary in it,
+// and lets everybody use /dev/fuse while the test runs, as udev has it.
+func asNobody(t *testing.T) (home string, command func(path string, args ...string) *exec.Cmd) {
+	t.Helper()
+	needFUSE(t)
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can become another user")
+	}
+	fi, err := os.Stat("/dev/fuse")
+	must(t, err)
+	must(t, os.Chmod("/dev/fuse", 0o666))
+	t.Cleanup(func() { must(t, os.Chmod("/dev/fuse", fi.Mode().Perm())) })
+	home, err = os.MkdirTemp("", "logfs-nobody")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(home)) })
+	b, err := os.ReadFile(logfsBin)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(home, "logfs"), b, 0o755))
+	for _, dir := range []string{"", "run", "state"} {
+		must(t, os.MkdirAll(filepath.Join(home, dir), 0o700))
+		must(t, os.Chown(filepath.Join(home, dir), nobody, nobody))
+	}
+	return home, func(path string, args ...string) *exec.Cmd {
+		cmd := exec.Command(filepath.Join(home, "logfs"), args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd.Dir = home
+		cmd.Env = []string{"PATH=" + path, "HOME=" + home, "XDG_RUNTIME_DIR=" + home + "/run", "XDG_STATE_HOME=" + home + "/state"}
+		return cmd
+	}
+}
+
+// startUp starts cmd, logfs up, and returns when it serves; stop ends it.
+func startUp(t *testing.T, home, procfile string, cmd *exec.Cmd) (stderr *logBuffer, stop func()) {
+	t.Helper()
+	must(t, os.WriteFile(filepath.Join(home, "Procfile"), []byte(procfile), 0o644))
+	ready, w, err := os.Pipe()
+	must(t, err)
+	defer ready.Close()
+	stderr = &logBuffer{}
+	cmd.ExtraFiles, cmd.Stderr = []*os.File{w}, stderr
+	must(t, cmd.Start())
+	w.Close()
+	d := daemon{}
+	if !d.awaitReady(ready) {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		t.Fatalf("logfs up did not become ready:\n%s", stderr)
+	}
+	return stderr, func() {
+		must(t, cmd.Process.Signal(syscall.SIGTERM))
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("logfs up ended with %v:\n%s", err, stderr)
+		}
+		if left := mountsUnder(home); len(left) > 0 {
+			t.Errorf("mounts left: %v", left)
+		}
+	}
+}
+
+// A plain user mounts through fusermount3, and nobody else can look in.
+func TestPlainUserMounts(t *testing.T) {
+	needTools(t, "fusermount3")
+	home, command := asNobody(t)
+	_, stop := startUp(t, home, "web: echo hello; exec sleep 1000\n", command(os.Getenv("PATH"), "up", "--ready-fd", "3"))
+	defer stop()
+	current := filepath.Join(home, "run", "logfs", "web", "current")
+	cat := command("/bin:/usr/bin")
+	cat.Path, cat.Args = "/bin/sh", []string{"sh", "-c", "exec head -n 2 '" + filepath.Dir(current) + "/follow'"}
+	out, err := cat.Output()
+	if err != nil || !strings.HasSuffix(string(out), "\nhello\n") {
+		t.Errorf("head as the user: %q, %v", out, err)
+	}
+	if _, err := os.ReadFile(current); !os.IsPermission(err) {
+		t.Errorf("root reads a plain user's mount: %v, want permission denied", err)
+	}
+}
+
+// Without fusermount3 there is no mount, but lines are captured all the same.
+func TestPlainUserWithoutFusermount(t *testing.T) {
+	home, command := asNobody(t)
+	empty := filepath.Join(home, "bin")
+	must(t, os.Mkdir(empty, 0o755))
+	stderr, stop := startUp(t, home, "web: echo hello; read never\n", command(empty, "up", "--ready-fd", "3"))
+	file := filepath.Join(home, "state", "logfs", "web", "current")
+	eventually(t, func() string { return "hello in " + file }, func() bool {
+		b, _ := os.ReadFile(file)
+		return strings.Contains(string(b), " o hello\n")
+	})
+	stop()
+	if !strings.Contains(stderr.String(), "fusermount3 is not installed") {
+		t.Errorf("the log does not say what is missing:\n%s", stderr)
+	}
+}

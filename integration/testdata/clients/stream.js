@@ -1,0 +1,1 @@
+require('fs').createReadStream(process.argv[2]).pipe(process.stdout)

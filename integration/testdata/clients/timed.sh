@@ -1,0 +1,3 @@
+while IFS= read -r -t 10 line; do
+	printf '%s\n' "$line"
+done
