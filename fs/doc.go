@@ -15,12 +15,12 @@
 // bytes, no goroutine and no buffer.
 //
 // The way of a request. device.go reads requests from /dev/fuse. READ and
-// POLL of follow, and INTERRUPT, are answered by follow.go; everything else
-// goes through go-fuse's ProtocolServer to the methods of tree.go. Nothing
+// POLL of current, follow and seq, and INTERRUPT, are answered by follow.go;
+// everything else goes through go-fuse's ProtocolServer to raw.go. Nothing
 // here blocks: a handler computes and answers.
 //
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
-// handle.mu, node.mu, view.mu, the ring's; Entry.mu and tree.mu are taken last
-// and hold nothing else.
+// waiting.waking, handle.mu, node.mu, view.mu, the ring's; waiting.mu and
+// tree.mu are taken last and hold nothing else.
 package fs

@@ -23,6 +23,10 @@ type waiting struct {
 	timer   *time.Timer // wakes those for whom it was too early
 	armed   bool
 	gone    bool // the service was removed or the tree is closing
+
+	waking      sync.Mutex // taken before all others; guards who is being woken
+	wakeParked  []*park
+	wakeWatched []*handle
 }
 
 // A park is a READ request that waits: nothing is read before it is answered.
@@ -71,24 +75,29 @@ func (s *Server) handle(hdr *fuse.InHeader, in []byte) bool {
 
 func (s *Server) read(in *fuse.ReadIn) bool {
 	h, ok := s.tree.handle(in.Fh).(*handle)
-	if !ok || h.n.kind != follow {
+	if !ok {
 		return false
 	}
-	if in.ReadFlags&readLockOwner == 0 {
+	if h.n.kind == follow && in.ReadFlags&readLockOwner == 0 {
 		// sendfile, splice, mmap: they read ahead through the page cache and
 		// would wait for lines nobody asked for. Programs fall back to read.
 		s.dev.fail(in.Unique, fuse.EINVAL)
 		return true
 	}
-	p := &park{h: h, unique: in.Unique, off: int64(in.Offset), size: min(in.Size, maxPayload), pid: in.Pid, flags: in.Flags}
+	p := park{h: h, unique: in.Unique, off: int64(in.Offset), size: min(in.Size, maxPayload), pid: in.Pid, flags: in.Flags}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.answer(p) {
-		return true
+	if !s.answer(&p) {
+		s.wait(&park{h: p.h, unique: p.unique, off: p.off, size: p.size, pid: p.pid, flags: p.flags})
 	}
-	h.n.e.park(p)
-	s.answer(p) // a line that came before the read was parked woke nobody
 	return true
+}
+
+// wait parks p, and answers it if a line came before that: it woke nobody.
+// The caller holds p.h.mu.
+func (s *Server) wait(p *park) {
+	p.h.n.e.park(p)
+	s.answer(p)
 }
 
 // answer answers p unless it has to wait. The caller holds p.h.mu.
@@ -98,7 +107,7 @@ func (s *Server) answer(p *park) bool {
 	}
 	buf := replies.Get().(*[replySize]byte)
 	defer replies.Put(buf)
-	n, v := p.h.follow(buf[outHeaderSize:outHeaderSize+p.size], p.off, p.flags)
+	n, v := p.h.answer(buf[outHeaderSize:outHeaderSize+p.size], p.off, p.flags)
 	switch v {
 	case wait:
 		return false
@@ -108,6 +117,7 @@ func (s *Server) answer(p *park) bool {
 	case wouldBlock:
 		p.finish()
 		s.dev.fail(p.unique, again)
+		p.h.expect()
 	case invalid:
 		p.finish()
 		s.dev.fail(p.unique, fuse.EINVAL)
@@ -125,12 +135,24 @@ func (p *park) finish() {
 	p.h.n.e.unpark(p)
 }
 
-// follow reads at off, and says what is to be done if nothing is there. The
+// answer reads at off, and says what is to be done if nothing is there. The
 // caller holds mu.
-func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
-	if off < 0 {
+func (h *handle) answer(dst []byte, off int64, flags uint32) (int, verdict) {
+	switch {
+	case off < 0:
 		return 0, invalid
+	case h.n.kind == follow:
+		return h.follow(dst, off, flags)
 	}
+	n := h.read(dst, off, h.n.limit(), false)
+	if n == 0 {
+		h.n.atEnd()
+	}
+	return n, data
+}
+
+// follow is answer for follow.
+func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
 	sequential, blocks := off == h.next, flags&syscall.O_NONBLOCK == 0
 	if sequential && blocks && len(dst) == maxPayload {
 		// The kernel asks for more before it returns what fills its largest
@@ -198,15 +220,25 @@ func (s *Server) poll(in *pollReq) {
 func (h *handle) poll(in *pollReq) uint32 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.polled = true
+	h.polled, h.kh = true, in.Kh
 	if !h.ready() && in.Flags&pollNotify != 0 {
-		h.kh = in.Kh
 		h.n.e.watch(h)
 	}
 	if h.ready() { // again: a line that came before it was watched woke nobody
 		return in.Events & (pollIn | pollRdNorm)
 	}
 	return 0
+}
+
+// expect watches a handle that was told EAGAIN: with edge-triggered epoll the
+// reader waits for an event now, and does not ask again whether there is one.
+// The caller holds mu.
+func (h *handle) expect() {
+	e := h.n.e
+	e.watch(h)
+	if h.ready() && e.unwatch(h) { // a line that came before woke nobody
+		e.fs.dev.notifyPoll(h.kh)
+	}
 }
 
 func (e *Entry) park(p *park) {
@@ -281,8 +313,9 @@ func (e *Entry) Wake() {
 	if !e.mayWake(gap) {
 		return
 	}
-	if n <= few {
-		e.wakeAll()
+	if n <= few && e.waking.TryLock() {
+		defer e.waking.Unlock()
+		e.wakeLocked()
 	} else {
 		go e.wakeAll()
 	}
@@ -317,16 +350,22 @@ func (e *Entry) wakeLate() {
 	e.wakeAll()
 }
 
-// wakeAll answers every parked read that need not wait any more, and tells
-// the kernel of watched handles that are ready.
 func (e *Entry) wakeAll() {
-	parked, watched := e.waiters()
-	for _, p := range parked {
+	e.waking.Lock()
+	defer e.waking.Unlock()
+	e.wakeLocked()
+}
+
+// wakeLocked answers every parked read that need not wait any more, and tells
+// the kernel of watched handles that are ready. The caller holds waking.
+func (e *Entry) wakeLocked() {
+	e.collect()
+	for _, p := range e.wakeParked {
 		p.h.mu.Lock()
 		e.fs.answer(p)
 		p.h.mu.Unlock()
 	}
-	for _, h := range watched {
+	for _, h := range e.wakeWatched {
 		h.mu.Lock()
 		ready, kh := h.ready(), h.kh
 		h.mu.Unlock()
@@ -336,16 +375,19 @@ func (e *Entry) wakeAll() {
 	}
 }
 
-func (e *Entry) waiters() (parked []*park, watched []*handle) {
+// collect lists who waits. The caller holds waking.
+func (e *Entry) collect() {
+	clear(e.wakeParked)
+	clear(e.wakeWatched)
+	e.wakeParked, e.wakeWatched = e.wakeParked[:0], e.wakeWatched[:0]
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for p := range e.parked {
-		parked = append(parked, p)
+		e.wakeParked = append(e.wakeParked, p)
 	}
 	for h := range e.watched {
-		watched = append(watched, h)
+		e.wakeWatched = append(e.wakeWatched, h)
 	}
-	return parked, watched
 }
 
 // end lets followers know that nothing more will come.

@@ -282,11 +282,19 @@ func (r *reader) ready(t *testing.T) bool {
 	return n > 0
 }
 
-// TestMain is also the reader with deadlines, a process of its own: see
-// readFile for why it must be.
+// TestMain is also readers with Go's poller, processes of their own: see
+// readFile for why they must be.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("READ_WITH_DEADLINES"); path != "" {
 		readWithDeadlines(path)
+	}
+	if path := os.Getenv("READ_EDGE_TRIGGERED"); path != "" {
+		f, err := os.Open(path)
+		if err == nil {
+			_, err = io.Copy(os.Stdout, f)
+		}
+		fmt.Println(err)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -331,6 +339,30 @@ func TestGoReaderWithDeadlines(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// Who waits with edge-triggered epoll reads until EAGAIN and polls no more.
+func TestEdgeTriggeredReaderIsToldOfEveryLine(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o line 0")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "READ_EDGE_TRIGGERED="+m.path("follow"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(out)
+	for i := range 50 {
+		if line, _ := said.ReadString('\n'); line != fmt.Sprintf("line %d\n", i) {
+			t.Fatalf("got %q, want line %d", line, i)
+		}
+		m.say(fmt.Sprintf("o line %d", i+1))
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
 }
 
 func TestCloseEndsFollowers(t *testing.T) {

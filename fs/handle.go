@@ -26,10 +26,14 @@ type handle struct {
 	toldAt    int64
 	toldFirst uint64 // the first number of the last mark in told
 
+	// hold keeps the block that a read begins in, so that a mark comes with
+	// lines behind it, however fast the ring drops. Only during read.
+	hold ring.Chunk
+	held bool
+
 	seekEnd bool   // SEEK_END was asked: reads as pollers do
 	polled  bool   // poll was asked: reads as event loops do
-	kh      uint64 // what the kernel calls the handle in poll, if watched
-	watched bool   // somebody waits in poll
+	kh      uint64 // what the kernel calls the handle in poll, once polled
 }
 
 func newHandle(n *node) *handle {
@@ -67,25 +71,35 @@ func (h *handle) readFrozen(dst []byte, off int64) int {
 // returns how many bytes that were: 0 at the end. whole asks to end with a
 // line if one fits. The caller holds mu.
 func (h *handle) read(dst []byte, off, limit int64, whole bool) int {
-	const tries = 4 // a ring that is dropping may be faster than one try
-	for range tries {
-		at := max(off, h.toldEnd()) + h.base
-		if off < h.toldAt || (at < limit && !h.find(at)) {
-			h.lose(off)
-		}
-		if whole && h.tooSmall(dst, off, limit) {
-			return 0
-		}
-		n := h.fill(dst, off, limit, whole)
-		if n > 0 {
-			h.next, h.half = off+int64(n), dst[n-1] != '\n'
-			return n
-		}
-		if off+h.base >= limit {
-			return 0
-		}
+	defer h.letGo()
+	at := max(off, h.toldEnd()) + h.base
+	if off < h.toldAt || at < limit && !h.find(at) {
+		limit = max(limit, h.lose(off))
 	}
-	return 0
+	if whole && h.tooSmall(dst, off, limit) {
+		return 0
+	}
+	n := h.fill(dst, off, limit, whole)
+	if n > 0 {
+		h.next, h.half = off+int64(n), dst[n-1] != '\n'
+	}
+	return n
+}
+
+// letGo releases what hold keeps.
+func (h *handle) letGo() {
+	if h.held {
+		h.hold.Release()
+	}
+	h.hold, h.held = ring.Chunk{}, false
+}
+
+// chunk returns a block for reading, pinned for the caller.
+func (h *handle) chunk(id uint64) (ring.Chunk, bool) {
+	if h.held && h.hold.Block == id {
+		return h.hold.Again(), true
+	}
+	return h.n.chunk(id)
 }
 
 func (h *handle) toldEnd() int64 { return h.toldAt + int64(len(h.told)) }
@@ -95,8 +109,7 @@ func (h *handle) toldEnd() int64 { return h.toldAt + int64(len(h.told)) }
 func (h *handle) find(abs int64) bool {
 	const near = 256 << 10
 	if h.at.off <= abs && abs-h.at.off < near {
-		if c, ok := h.n.chunk(h.at.Block); ok {
-			c.Release()
+		if h.hold, h.held = h.n.chunk(h.at.Block); h.held {
 			return true
 		}
 	}
@@ -113,13 +126,13 @@ func (h *handle) fill(dst []byte, off, limit int64, whole bool) (n int) {
 		n = copy(dst, h.told[i:])
 	}
 	for n < len(dst) && h.at.off < limit {
-		c, ok := h.n.chunk(h.at.Block)
+		c, ok := h.chunk(h.at.Block)
 		if !ok {
 			return n
 		}
 		if h.at.Off >= len(c.Data) {
 			c.Release()
-			if c, ok = h.n.chunk(h.at.Block + 1); !ok {
+			if c, ok = h.chunk(h.at.Block + 1); !ok {
 				return n
 			}
 			h.at.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
@@ -196,10 +209,9 @@ func (h *handle) peek(dst []byte, off, limit int64) int {
 // lose moves a reader whose lines are gone, and puts a mark that says so
 // where he reads next. He lands a quarter of what is held ahead, at the start
 // of a line: at the oldest record he would be overtaken again before his next
-// read.
-func (h *handle) lose(off int64) {
+// read. It returns the end of the view.
+func (h *handle) lose(off int64) int64 {
 	v := h.n.v
-	head, end := v.catchUp()
 	first := h.at.Seq
 	switch {
 	case off < h.toldAt || h.at.off > off+h.base && off >= h.toldEnd():
@@ -211,7 +223,9 @@ func (h *handle) lose(off int64) {
 	default:
 		h.told = h.told[:0]
 	}
-	land := v.lineFrom(head.off + (end.off-head.off)/4)
+	h.letGo()
+	land, end := pos{}, int64(0)
+	land, end, h.hold, h.held = v.land()
 	if h.half && len(h.told) == 0 && v.form != formBytes {
 		h.told = append(h.told, '\n')
 	}
@@ -225,5 +239,10 @@ func (h *handle) lose(off int64) {
 			h.told = v.write(h.told, 0, &rec)
 		}
 	}
-	h.at, h.base = land, v.base(land)-h.toldEnd()
+	base := land.off
+	if h.held {
+		base = v.base(land, h.hold)
+	}
+	h.at, h.base = land, base-h.toldEnd()
+	return end
 }

@@ -34,12 +34,29 @@ type pins struct {
 	bytes  int
 }
 
-// settle puts byte 0 at the oldest byte there is. The caller holds mu, or is
-// the only one who knows of the node.
+// settle puts byte 0 at the oldest byte there is, and makes what is there now
+// the state of the first pass. It is done at lookup, because the kernel then
+// gets a size, which sendfile believes without asking again.
 func (n *node) settle() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.settleLocked()
+}
+
+func (n *node) settleLocked() {
 	head, end := n.v.catchUp()
-	n.start, n.base, n.told = head, n.v.base(head), 0
-	n.pins.limit = end.off
+	n.told, n.pins.limit = 0, end.off
+	if n.kind != follow {
+		n.freezeLocked()
+		if p := n.pins.blocks; len(p) > 0 && p[0].Block > head.Block {
+			head = p[0] // the ring went on before it was pinned
+		}
+	}
+	n.start, n.base = head, head.off
+	if c, ok := n.chunkLocked(head.Block); ok {
+		n.base = n.v.base(head, c)
+		c.Release()
+	}
 }
 
 // size is the size to tell, now: it never shrinks.
@@ -57,17 +74,14 @@ func (n *node) size() int64 {
 	return n.told
 }
 
-// open counts one more handle. Nobody has seen a byte of a node that was not
-// open before, so it settles once more: the ring may have moved on.
+// open counts one more handle. A follow that was not open before settles once
+// more: nobody has seen a byte of it, and the ring may have moved on.
 func (n *node) open() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.opens++; n.opens > 1 {
-		return
-	}
-	n.settle()
-	if n.kind != follow {
-		n.freezeLocked()
+	n.opens++
+	if n.opens == 1 && (n.kind == follow || len(n.pins.chunks) == 0) {
+		n.settleLocked()
 	}
 }
 
@@ -75,10 +89,15 @@ func (n *node) open() {
 func (n *node) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.opens--; n.opens == 0 {
-		n.unpinLocked(0)
-		n.e.unpinned(n)
-	}
+	n.opens--
+}
+
+// forget lets go of what the node pins: the kernel does not know it any more.
+func (n *node) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unpinLocked(0)
+	n.e.unpinned(n)
 }
 
 // limit is where a read of current ends. After a pass to the end it is a new
@@ -160,12 +179,16 @@ func (n *node) chunk(id uint64) (ring.Chunk, bool) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.chunkLocked(id)
+}
+
+func (n *node) chunkLocked(id uint64) (ring.Chunk, bool) {
 	for _, c := range n.pins.chunks {
 		if c.Block == id {
 			return c.Again(), true
 		}
 	}
-	return ring.Chunk{}, false
+	return n.v.ring.Chunk(id)
 }
 
 // find is view.find, with the pinned blocks in view too. It returns false

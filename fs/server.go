@@ -58,7 +58,7 @@ func Mount(o Options) (*Server, error) {
 	go func() {
 		s.dev.done.Wait()
 		syscall.Close(fd)
-		s.tree.dropHandles()
+		s.tree.clear()
 		close(s.done)
 	}()
 	if err := s.answers(); err != nil {

@@ -235,18 +235,29 @@ func (t *tree) node(id uint64) (*node, *text) {
 
 // forget takes lookups off the node with that id, and drops it at 0.
 func (t *tree) forget(id, lookups uint64) {
+	if n := t.unlook(id, lookups); n != nil {
+		n.forget()
+	}
+}
+
+// unlook returns the node if nobody knows it any more.
+func (t *tree) unlook(id, lookups uint64) *node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := t.nodes[id]; n != nil {
-		if n.lookups -= min(lookups, n.lookups); n.lookups == 0 {
-			delete(t.nodes, id)
-		}
-	}
 	if x := t.texts[id]; x != nil {
 		if x.lookups -= min(lookups, x.lookups); x.lookups == 0 {
 			delete(t.texts, id)
 		}
 	}
+	n := t.nodes[id]
+	if n == nil {
+		return nil
+	}
+	if n.lookups -= min(lookups, n.lookups); n.lookups > 0 {
+		return nil
+	}
+	delete(t.nodes, id)
+	return n
 }
 
 // addHandle returns the number by which the kernel will call h.
@@ -272,16 +283,19 @@ func (t *tree) dropHandle(fh uint64) any {
 	return h
 }
 
-// dropHandles closes what the kernel had no time to close before the mount
-// went away: rings must not stay pinned by files that are no more.
-func (t *tree) dropHandles() {
+// clear lets go of what the kernel had no time to close and forget before the
+// mount went away: rings must not stay pinned by files that are no more.
+func (t *tree) clear() {
 	t.mu.Lock()
-	left := t.handles
-	t.handles = map[uint64]any{}
+	handles, nodes := t.handles, t.nodes
+	t.handles, t.nodes = map[uint64]any{}, map[uint64]*node{}
 	t.mu.Unlock()
-	for _, h := range left {
+	for _, h := range handles {
 		if h, ok := h.(*handle); ok {
 			h.close()
 		}
+	}
+	for _, n := range nodes {
+		n.forget()
 	}
 }

@@ -223,18 +223,13 @@ func (v *view) trimLocked(oldest ring.Cursor) {
 	v.head.walk(&v.layout, c, func(rec record.Record, _ int) bool { return rec.Seq < oldest.Seq })
 }
 
-// base is the first byte a reader sees who begins at p: behind the newline
-// that belongs to a line before p.
-func (v *view) base(p pos) int64 {
+// base is the first byte a reader sees who begins at p, in the block c: behind
+// the newline that belongs to a line before p.
+func (v *view) base(p pos, c ring.Chunk) int64 {
 	off, open := p.off, p.open
 	if open == 0 {
 		return off
 	}
-	c, ok := v.ring.Chunk(p.Block)
-	if !ok {
-		return off
-	}
-	defer c.Release()
 	p.walk(&v.layout, c, func(rec record.Record, _ int) bool {
 		if v.breaks(open, &rec) {
 			off++
@@ -244,22 +239,38 @@ func (v *view) base(p pos) int64 {
 	return off
 }
 
-// lineFrom returns the start of the first line at or behind the absolute
-// position abs, the end of the view if none begins there.
-func (v *view) lineFrom(abs int64) pos {
-	p := v.find(abs)
+// land returns the start of the first line behind the oldest quarter of what
+// is held, the end of the view, and the block of the line, pinned: found is
+// false if no line begins there.
+func (v *view) land() (p pos, end int64, c ring.Chunk, found bool) {
 	for {
-		c, ok := v.ring.Chunk(p.Block)
-		if !ok {
-			return p
-		}
-		p.walk(&v.layout, c, func(record.Record, int) bool { return p.off < abs || p.open != 0 })
-		found := p.Off < len(c.Data)
-		c.Release()
-		if found || !v.enterNext(&p) {
-			return p
+		head, last := v.catchUp()
+		p, c, found, ok := v.lineFrom(head.off + (last.off-head.off)/4)
+		if ok {
+			return p, last.off, c, found
 		}
 	}
+}
+
+// lineFrom returns the start of the first line at or behind the absolute
+// position abs, and its block, pinned; if none is found, the end of the view.
+// It returns ok false if the ring has dropped the place meanwhile.
+func (v *view) lineFrom(abs int64) (p pos, c ring.Chunk, found, ok bool) {
+	p = v.find(abs)
+	c, ok = v.ring.Chunk(p.Block)
+	for ok {
+		p.walk(&v.layout, c, func(record.Record, int) bool { return p.off < abs || p.open != 0 })
+		if p.Off < len(c.Data) {
+			return p, c, true, true
+		}
+		c.Release()
+		if c, ok = v.ring.Chunk(p.Block + 1); !ok {
+			_, next := v.ring.Bounds()
+			return p, c, false, p.Seq >= next
+		}
+		p.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
+	}
+	return p, c, false, false
 }
 
 // find returns the start of the last block that begins at or before the
