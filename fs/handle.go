@@ -74,7 +74,8 @@ func (h *handle) read(dst []byte, off, limit int64, whole bool) int {
 	defer h.letGo()
 	at := max(off, h.toldEnd()) + h.base
 	if off < h.toldAt || at < limit && !h.find(at) {
-		limit = max(limit, h.lose(off))
+		// Full reads are for those whose offsets still mean something.
+		limit, whole = max(limit, h.lose(off)), h.n.kind == follow
 	}
 	if whole && h.tooSmall(dst, off, limit) {
 		return 0
