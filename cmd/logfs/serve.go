@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 
@@ -142,6 +143,11 @@ func prepare() {
 	// Reads of /dev/fuse hold slots of the scheduler, also on two cores.
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
+	}
+	// Rings are most of the heap and hold no pointers: collecting often costs
+	// little, and what readers leave does not pile up beside them.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
 	}
 	// Who reads our stderr may go away. Caught, not ignored: commands would
 	// inherit that.

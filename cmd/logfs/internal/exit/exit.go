@@ -11,10 +11,11 @@ import (
 const (
 	// OK says that all that was asked was done.
 	OK = 0
-	// Misuse says that the caller has to change something: a flag, a name, a
-	// configuration, or what already runs.
+	// Misuse says that the caller has to change something: a flag, a name or
+	// a configuration.
 	Misuse = 100
-	// Refused says that the system would not do it.
+	// Refused says that the system would not do it, or something that runs is
+	// in the way: a daemon on the same store, socket or mount.
 	Refused = 111
 
 	// signalBase is what shells add to the number of a fatal signal.
