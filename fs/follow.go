@@ -45,8 +45,9 @@ type park struct {
 type verdict uint8
 
 const (
-	wait verdict = iota
-	data         // n bytes, 0 for the end of the file
+	wait  verdict = iota
+	loads         // as wait, until lines have come from disk
+	data          // n bytes, 0 for the end of the file
 	wouldBlock
 	invalid
 )
@@ -111,6 +112,12 @@ func (s *Server) answer(p *park) bool {
 	switch v {
 	case wait:
 		return false
+	case loads:
+		if past := &p.h.past; !past.loading {
+			past.loading = true
+			go s.load(p.h)
+		}
+		return false
 	case data:
 		p.finish()
 		s.dev.reply(p.unique, buf[:outHeaderSize+n])
@@ -144,7 +151,10 @@ func (h *handle) answer(dst []byte, off int64, flags uint32) (int, verdict) {
 	case h.n.kind == follow:
 		return h.follow(dst, off, flags)
 	}
-	n := h.read(dst, off, h.n.limit(), false)
+	n, load := h.read(dst, request{off: off, limit: h.n.limit()})
+	if load {
+		return 0, loads
+	}
 	if n == 0 {
 		h.n.atEnd()
 	}
@@ -160,9 +170,14 @@ func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
 		dst = dst[:len(dst)-1]
 	}
 	// A read in the middle of a line that then is overtaken breaks the line,
-	// so reads end with lines. tar, which does not block, wants full reads.
+	// so reads end with lines, also those of tail, which does not block but
+	// has asked for the end. tar, which has not, wants full reads.
 	_, end := h.n.v.catchUp()
-	if n := h.read(dst, off, end.off, sequential && blocks); n > 0 {
+	n, load := h.read(dst, request{off: off, limit: end.off, whole: sequential && (blocks || h.seekEnd)})
+	switch {
+	case load:
+		return 0, loads
+	case n > 0:
 		return n, data
 	}
 	switch {
@@ -185,9 +200,12 @@ func (h *handle) seekToEnd(told int64) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, end := h.n.v.catchUp()
-	h.seekEnd, h.next = true, max(end.off-h.base, h.toldEnd())
-	if h.next > h.toldEnd() {
-		h.at = end // what he skips he does not lose
+	last := len(h.stretches) - 1
+	s := &h.stretches[last]
+	h.seekEnd, h.next = true, max(end.off-s.base, s.lines())
+	if h.next > s.lines() {
+		h.past.close()
+		h.cur, h.at = last, end // what he skips he does not lose
 	}
 	return h.next
 }
@@ -196,7 +214,8 @@ func (h *handle) seekToEnd(told int64) int64 {
 // caller holds mu.
 func (h *handle) ready() bool {
 	_, end := h.n.v.catchUp()
-	return h.next < h.toldEnd() || h.next+h.base < end.off || h.n.e.isGone()
+	s := &h.stretches[len(h.stretches)-1]
+	return h.past.feeding || h.next < s.lines() || h.next+s.base < end.off || h.n.e.isGone()
 }
 
 // pollReq is struct fuse_poll_in behind its header.

@@ -188,7 +188,7 @@ func TestSeekEndNeverBlocks(t *testing.T) {
 func TestPollerWhoLostLinesGetsNoHalfLine(t *testing.T) {
 	m := mountWeb(t, ring.Limits{Lines: 100, Bytes: 1 << 20})
 	m.say("o line 0")
-	r := m.open(t, "follow", 0)
+	r := m.open(t, "follow", syscall.O_NONBLOCK) // as GNU tail
 	syscall.Seek(r.fd, 0, io.SeekEnd)
 	flood := func() {
 		for range 3000 {

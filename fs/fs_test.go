@@ -35,9 +35,12 @@ type mounted struct {
 	ring  *ring.Ring
 	dir   string
 	stamp record.Stamp
+	files *files // what is on disk, if the mount is told of it
 }
 
-func mountWeb(t *testing.T, limits ring.Limits) *mounted {
+func mountWeb(t *testing.T, limits ring.Limits) *mounted { return mountWith(t, limits, nil) }
+
+func mountWith(t *testing.T, limits ring.Limits, disk *files) *mounted {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse on this machine: nothing of the mount is tested")
@@ -52,8 +55,12 @@ func mountWeb(t *testing.T, limits ring.Limits) *mounted {
 			t.Error(err)
 		}
 	})
-	m := &mounted{t: t, s: s, ring: ring.New(limits), dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000}
-	m.e, err = s.Add(Service{Name: "web", Ring: m.ring, Marks: true, Mode: 0o750, Born: time.Unix(1, 0)})
+	m := &mounted{t: t, s: s, ring: ring.New(limits), dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000, files: disk}
+	web := Service{Name: "web", Ring: m.ring, Marks: true, Mode: 0o750, Born: time.Unix(1, 0)}
+	if disk != nil {
+		web.History = disk
+	}
+	m.e, err = s.Add(web)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +74,9 @@ func (m *mounted) say(lines ...string) {
 		m.stamp++
 		head, text, _ := bytes.Cut([]byte(l), []byte{' '})
 		b.Add(m.stamp, record.Kind(head[0]), len(head) > 1, text)
+	}
+	if m.files != nil {
+		m.files.write(b.First(), b.Run(), bytes.Join(b.Chunks(), nil))
 	}
 	b.Commit()
 	m.e.Wake()

@@ -14,17 +14,15 @@ type handle struct {
 	n *node
 
 	mu   sync.Mutex // guards all below
-	base int64      // absolute position of the handle's byte 0
-	at   pos        // the record that what was read last ended in, or before
 	next int64      // offset behind what was read last
 	half bool       // what was read last did not end a line
 
-	// A reader who lost lines is told so in his own bytes: told stands at
-	// offset toldAt, and base counts for what is behind it. Offsets before
-	// toldAt are those of lost lines.
-	told      []byte
-	toldAt    int64
-	toldFirst uint64 // the first number of the last mark in told
+	// Offsets of a handle are those of a view, until the reader is overtaken:
+	// what he gets then has other places. Each time begins a stretch.
+	stretches []stretch
+	cur       int // the stretch that at is in
+	at        pos // the record that what was read last ended in, or before
+	past      past
 
 	// hold keeps the block that a read begins in, so that a mark comes with
 	// lines behind it, however fast the ring drops. Only during read.
@@ -36,6 +34,21 @@ type handle struct {
 	kh      uint64 // what the kernel calls the handle in poll, once polled
 }
 
+// A stretch is a run of offsets that have one relation to absolute positions.
+type stretch struct {
+	off   int64  // where it begins
+	told  []byte // what the reader is told there, before lines come
+	first uint64 // the first number of the last mark in told
+	base  int64  // the absolute position of offset 0, behind told
+	from  pos    // the record that comes behind told
+}
+
+func (s *stretch) lines() int64 { return s.off + int64(len(s.told)) }
+
+// maxStretches bounds what a handle remembers. Who reads backwards beyond it
+// is told that he lost what is there.
+const maxStretches = 32
+
 func newHandle(n *node) *handle {
 	n.open()
 	if n.kind == follow {
@@ -43,11 +56,14 @@ func newHandle(n *node) *handle {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return &handle{n: n, base: n.base, at: n.start}
+	return &handle{n: n, at: n.start, stretches: []stretch{{base: n.base, from: n.start}}}
 }
 
 // close lets go of what the handle holds. No request of it is left.
 func (h *handle) close() {
+	h.mu.Lock()
+	h.past.close()
+	h.mu.Unlock()
 	if h.n.kind == follow {
 		h.n.e.readers.Add(-1)
 		h.n.e.unwatch(h)
@@ -55,36 +71,99 @@ func (h *handle) close() {
 	h.n.close()
 }
 
-// readFrozen is READ of current and seq: the state that the pass began with.
-func (h *handle) readFrozen(dst []byte, off int64) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	limit := h.n.limit()
-	n := h.read(dst, off, limit, false)
-	if n == 0 {
-		h.n.atEnd()
-	}
-	return n
+// A request is what one READ asks for.
+type request struct {
+	off   int64
+	limit int64 // absolute position of the end of what there is
+	// whole asks to end with a line if one fits.
+	whole bool
 }
 
-// read fills dst from offset off, up to the absolute position limit, and
-// returns how many bytes that were: 0 at the end. whole asks to end with a
-// line if one fits. The caller holds mu.
-func (h *handle) read(dst []byte, off, limit int64, whole bool) int {
+// read fills dst and returns how many bytes that were: 0 at the end. load
+// says that nothing can be read before lines have been loaded from disk. The
+// caller holds mu.
+func (h *handle) read(dst []byte, q request) (n int, load bool) {
 	defer h.letGo()
-	at := max(off, h.toldEnd()) + h.base
-	if off < h.toldAt || at < limit && !h.find(at) {
-		// Full reads are for those whose offsets still mean something.
-		limit, whole = max(limit, h.lose(off)), h.n.kind == follow
+	s := h.turn(q.off)
+	if q.off < s.off {
+		q.limit = max(q.limit, h.lose(q.off))
 	}
-	if whole && h.tooSmall(dst, off, limit) {
-		return 0
+	if h.cur < len(h.stretches)-1 {
+		q.limit = h.stretches[h.cur+1].off + s.base
 	}
-	n := h.fill(dst, off, limit, whole)
+	const tries = 3 // memory, disk, and memory again behind the lost lines
+	for range tries {
+		n, known := h.readMemory(dst, q)
+		if known {
+			return h.done(dst, q.off, n), false
+		}
+		if h.n.e.History != nil {
+			if n, load = h.readPast(dst, q); n > 0 || load {
+				return h.done(dst, q.off, n), load
+			}
+		}
+		if !h.past.rejoined {
+			// Full reads are for those whose offsets still mean something.
+			q.limit, q.whole = max(q.limit, h.lose(q.off)), h.n.kind == follow
+		}
+		h.past.rejoined = false
+	}
+	return 0, false
+}
+
+// readMemory reads from the ring and what is pinned. It returns false if they
+// do not have what comes next.
+func (h *handle) readMemory(dst []byte, q request) (n int, known bool) {
+	s := h.stretch()
+	at := max(q.off, s.lines()) + s.base
+	if at < q.limit && !h.find(at) {
+		return 0, false
+	}
+	if q.whole && h.tooSmall(dst, q) {
+		return 0, true
+	}
+	n = h.fill(dst, q)
+	return n, n > 0 || h.at.off >= q.limit
+}
+
+// done notes what was read.
+func (h *handle) done(dst []byte, off int64, n int) int {
 	if n > 0 {
 		h.next, h.half = off+int64(n), dst[n-1] != '\n'
 	}
 	return n
+}
+
+func (h *handle) stretch() *stretch { return &h.stretches[h.cur] }
+
+// turn makes the stretch of offset off the one that at is in.
+func (h *handle) turn(off int64) *stretch {
+	i := len(h.stretches) - 1
+	for i > 0 && h.stretches[i].off > off {
+		i--
+	}
+	s := &h.stretches[i]
+	if i != h.cur || h.at.off > max(off, s.lines())+s.base {
+		h.cur, h.at = i, s.from
+		h.past.close()
+	}
+	return s
+}
+
+// begin begins a new stretch at offset off, and forgets those behind it. told
+// comes first and then the record at p, whose first byte is at the absolute
+// position abs.
+func (h *handle) begin(off int64, told []byte, first uint64, p pos, abs int64) {
+	keep := len(h.stretches)
+	for keep > 0 && h.stretches[keep-1].off >= off {
+		keep--
+	}
+	h.stretches = append(h.stretches[:keep], stretch{off: off, told: told, first: first, from: p})
+	if drop := len(h.stretches) - maxStretches; drop > 0 {
+		h.stretches = append(h.stretches[:0], h.stretches[drop:]...)
+	}
+	h.cur, h.at = len(h.stretches)-1, p
+	h.stretch().base = abs - h.stretch().lines()
 }
 
 // letGo releases what hold keeps.
@@ -103,12 +182,13 @@ func (h *handle) chunk(id uint64) (ring.Chunk, bool) {
 	return h.n.chunk(id)
 }
 
-func (h *handle) toldEnd() int64 { return h.toldAt + int64(len(h.told)) }
-
 // find moves at to the record that holds the absolute position abs, or some
-// records before it. It returns false if that is gone.
+// records before it. It returns false if that is not in memory.
 func (h *handle) find(abs int64) bool {
 	const near = 256 << 10
+	if h.past.feeding {
+		return false
+	}
 	if h.at.off <= abs && abs-h.at.off < near {
 		if h.hold, h.held = h.n.chunk(h.at.Block); h.held {
 			return true
@@ -121,12 +201,10 @@ func (h *handle) find(abs int64) bool {
 	return ok
 }
 
-// fill copies what the reader was told of lost lines, and then lines.
-func (h *handle) fill(dst []byte, off, limit int64, whole bool) (n int) {
-	if i := off - h.toldAt; i >= 0 && off < h.toldEnd() {
-		n = copy(dst, h.told[i:])
-	}
-	for n < len(dst) && h.at.off < limit {
+// fill copies what the reader is told, and then lines from memory.
+func (h *handle) fill(dst []byte, q request) (n int) {
+	n = h.fillTold(dst, q.off)
+	for n < len(dst) && h.at.off < q.limit {
 		c, ok := h.chunk(h.at.Block)
 		if !ok {
 			return n
@@ -139,7 +217,7 @@ func (h *handle) fill(dst []byte, off, limit int64, whole bool) (n int) {
 			h.at.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
 		}
 		more := false
-		n, more = h.copyLines(dst, n, off, limit, whole, c.Data)
+		n, _, more = h.copyLines(dst, n, q, c.Data[h.at.Off:])
 		c.Release()
 		if !more {
 			return n
@@ -148,34 +226,43 @@ func (h *handle) fill(dst []byte, off, limit int64, whole bool) (n int) {
 	return n
 }
 
-// copyLines copies from one block; more says that the block ended before dst
-// and limit did.
-func (h *handle) copyLines(dst []byte, n int, off, limit int64, whole bool, data []byte) (_ int, more bool) {
+func (h *handle) fillTold(dst []byte, off int64) int {
+	s := h.stretch()
+	if off >= s.lines() {
+		return 0
+	}
+	return copy(dst, s.told[off-s.off:])
+}
+
+// copyLines copies from stored lines that begin at at, and moves at. It
+// returns n, now with what it copied, and what is left of lines; more says
+// that they ended before dst and the limit did.
+func (h *handle) copyLines(dst []byte, n int, q request, lines []byte) (_ int, rest []byte, more bool) {
 	l := &h.n.v.layout
-	s := record.Scanner{Buf: data[h.at.Off:], Seq: h.at.Seq, Run: h.at.Run}
-	for h.at.off < limit {
-		left := len(s.Buf)
+	s := record.Scanner{Buf: lines, Seq: h.at.Seq, Run: h.at.Run}
+	for h.at.off < q.limit {
+		before := s.Buf
 		rec, ok := s.Next()
 		if !ok {
-			return n, true
+			return n, nil, true
 		}
 		size := l.size(h.at.open, &rec)
-		skip := int(off + int64(n) + h.base - h.at.off) // bytes of rec before what is asked
+		skip := int(q.off + int64(n) + h.stretch().base - h.at.off) // bytes of rec before what is asked
 		if skip < size {
-			if whole && n > 0 && n+size-skip > len(dst) {
-				return n, false
+			if q.whole && n > 0 && n+size-skip > len(dst) {
+				return n, before, false
 			}
-			n += copyLine(dst[n:], l, h.at.open, &rec, size, skip)
-			if n == len(dst) && int64(n)+off+h.base < h.at.off+int64(size) {
-				return n, false
+			got := copyLine(dst[n:], l, h.at.open, &rec, size, skip)
+			if n += got; skip+got < size {
+				return n, before, false
 			}
 		}
-		h.at.step(l, &rec, left-len(s.Buf))
+		h.at.step(l, &rec, len(before)-len(s.Buf))
 		if n == len(dst) {
-			return n, false
+			return n, s.Buf, false
 		}
 	}
-	return n, false
+	return n, s.Buf, false
 }
 
 // copyLine copies a record's bytes from skip on, as far as dst goes.
@@ -188,23 +275,23 @@ func copyLine(dst []byte, l *layout, open record.Kind, rec *record.Record, size,
 
 // tooSmall says that dst is not to be filled because it would break a line.
 // A poller such as tail asks for as many bytes as the size has grown by. Once
-// he has lost lines that says nothing about where lines end, and what he
+// he has been overtaken that says nothing about where lines end, and what he
 // leaves unread he asks for again. Others have to live with broken lines.
-func (h *handle) tooSmall(dst []byte, off, limit int64) bool {
+func (h *handle) tooSmall(dst []byte, q request) bool {
 	const small = 4096
-	if !h.seekEnd || h.half || len(h.told) == 0 || len(dst) >= small {
+	if !h.seekEnd || h.half || len(h.stretches) == 1 || len(dst) >= small {
 		return false
 	}
 	var line [small]byte
-	n := h.peek(line[:], off, limit)
+	n := h.peek(line[:], q)
 	return n > len(dst) && bytes.IndexByte(line[:len(dst)], '\n') < 0
 }
 
 // peek is fill without moving.
-func (h *handle) peek(dst []byte, off, limit int64) int {
+func (h *handle) peek(dst []byte, q request) int {
 	at := h.at
 	defer func() { h.at = at }()
-	return h.fill(dst, off, limit, true)
+	return h.fill(dst, q)
 }
 
 // lose moves a reader whose lines are gone, and puts a mark that says so
@@ -213,37 +300,46 @@ func (h *handle) peek(dst []byte, off, limit int64) int {
 // read. It returns the end of the view.
 func (h *handle) lose(off int64) int64 {
 	v := h.n.v
-	first := h.at.Seq
-	switch {
-	case off < h.toldAt || h.at.off > off+h.base && off >= h.toldEnd():
-		first, h.told = h.n.start.Seq, h.told[:0]
-	case off == h.toldAt && len(h.told) > 0:
-		first, h.told = h.toldFirst, h.told[:0] // he has not read that yet: it becomes one mark
-	case off < h.toldEnd():
-		h.told = append([]byte(nil), h.told[off-h.toldAt:]...) // nor the rest of this one
-	default:
-		h.told = h.told[:0]
-	}
+	h.past.close()
 	h.letGo()
 	land, end := pos{}, int64(0)
 	land, end, h.hold, h.held = v.land()
-	if h.half && len(h.told) == 0 && v.form != formBytes {
-		h.told = append(h.told, '\n')
+	abs := land.off
+	if h.held {
+		abs = v.base(land, h.hold)
 	}
-	h.toldAt, h.toldFirst = off, first
+	told, first := h.unread(off)
+	h.begin(off, h.tell(told, first, land), first, land, abs)
+	return end
+}
+
+// unread returns what the reader has not read yet of what he was told, and
+// the first number he has not been told of.
+func (h *handle) unread(off int64) (told []byte, first uint64) {
+	s := h.stretch()
+	switch {
+	case off == s.off && len(s.told) > 0:
+		return nil, s.first // nothing of it: it becomes one mark with the next
+	case off > s.off && off < s.lines():
+		return append([]byte(nil), s.told[off-s.off:]...), h.at.Seq
+	case off < s.off || h.at.off > off+s.base:
+		return nil, s.from.Seq
+	}
+	return nil, h.at.Seq
+}
+
+// tell appends to told that the numbers from first to land are lost.
+func (h *handle) tell(told []byte, first uint64, land pos) []byte {
+	v := h.n.v
+	if h.half && len(told) == 0 && v.form != formBytes {
+		told = append(told, '\n')
+	}
 	if counted := max(first, h.at.Seq); land.Seq > counted {
 		h.n.e.readerLost.Add(land.Seq - counted)
 	}
-	if land.Seq > first {
-		if v.form == formSeq || v.form == formText && v.marks {
-			rec := record.Lost(record.Stamp(time.Now().UnixNano()), land.Run, first, land.Seq-1)
-			h.told = v.write(h.told, 0, &rec)
-		}
+	if land.Seq > first && (v.form == formSeq || v.form == formText && v.marks) {
+		rec := record.Lost(record.Stamp(time.Now().UnixNano()), land.Run, first, land.Seq-1)
+		told = v.write(told, 0, &rec)
 	}
-	base := land.off
-	if h.held {
-		base = v.base(land, h.hold)
-	}
-	h.at, h.base = land, base-h.toldEnd()
-	return end
+	return told
 }

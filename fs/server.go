@@ -36,11 +36,16 @@ type Server struct {
 	tree  *tree
 	waits waits
 	dev   device
+	disk  chan struct{} // holds as many as may load from disk at once
 
 	closing sync.Once
 	closed  error
 	done    chan struct{}
 }
+
+// maxLoads is how many readers are fed from disk at the same moment. Each
+// takes a thread while it waits for the disk.
+const maxLoads = 4
 
 // Mount mounts an empty tree and serves it. An error wraps ErrNoFUSE if it is
 // the system that cannot mount.
@@ -72,7 +77,7 @@ func newServer(o Options, dir string, fd int) *Server {
 	return &Server{
 		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
 		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
-		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
+		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}), disk: make(chan struct{}, maxLoads),
 	}
 }
 

@@ -47,6 +47,8 @@ type Service struct {
 	Uid, Gid, Mode uint32
 	// Born is the time of a service that has not said anything.
 	Born time.Time
+	// History gives readers what the ring has dropped; nil if nothing does.
+	History History
 }
 
 // An Entry is a service in the tree.

@@ -273,6 +273,55 @@ func (v *view) lineFrom(abs int64) (p pos, c ring.Chunk, found, ok bool) {
 	return p, c, false, false
 }
 
+// breaksAt says whether the record at p, in the block c, breaks a line of the
+// stream open.
+func (v *view) breaksAt(open record.Kind, p pos, c ring.Chunk) (breaks bool) {
+	p.walk(&v.layout, c, func(rec record.Record, _ int) bool {
+		breaks = v.breaks(open, &rec)
+		return false
+	})
+	return breaks
+}
+
+// seek returns the position of the record with the number seq, and its block,
+// pinned: nil at the end of the view. It returns false if the ring does not
+// hold such a record, and it is not the next to come.
+func (v *view) seek(seq uint64) (p pos, c *ring.Chunk, ok bool) {
+	head, end := v.catchUp()
+	if seq < head.Seq || seq > end.Seq {
+		return pos{}, nil, false
+	}
+	p = v.findSeq(seq)
+	for p.Seq < seq || seq == end.Seq {
+		chunk, ok := v.ring.Chunk(p.Block)
+		if !ok {
+			return pos{}, nil, false
+		}
+		p.walk(&v.layout, chunk, func(rec record.Record, _ int) bool { return rec.Seq < seq })
+		if p.Seq >= seq && p.Off < len(chunk.Data) {
+			return p, &chunk, p.Seq == seq
+		}
+		chunk.Release()
+		if !v.enterNext(&p) {
+			return p, nil, p.Seq == seq
+		}
+	}
+	chunk, ok := v.ring.Chunk(p.Block)
+	return p, &chunk, ok && p.Seq == seq
+}
+
+// findSeq returns the start of the last block that begins at or before the
+// record with the number seq.
+func (v *view) findSeq(seq uint64) pos {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].Seq > seq })
+	if i == 0 || v.blocks[i-1].Seq < v.head.Seq {
+		return v.head
+	}
+	return v.blocks[i-1]
+}
+
 // find returns the start of the last block that begins at or before the
 // absolute position abs.
 func (v *view) find(abs int64) pos {

@@ -147,7 +147,7 @@ func TestSlowFollowerLosesNothingSilently(t *testing.T) {
 			h.mu.Lock()
 			_, end := n.v.catchUp()
 			dst := make([]byte, 300+rnd.Intn(2000))
-			m := h.read(dst, int64(len(got)), end.off, true)
+			m, _ := h.read(dst, request{off: int64(len(got)), limit: end.off, whole: true})
 			h.mu.Unlock()
 			got = append(got, dst[:m]...)
 		}

@@ -1,0 +1,271 @@
+package fs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"logfs/ring"
+	"logfs/ring/record"
+)
+
+// files is a History in memory.
+type files struct {
+	mu    sync.Mutex
+	lines []stored
+	gone  uint64          // numbers up to this one have been deleted
+	stuck <-chan struct{} // what Next waits for, if anything
+	open  int
+}
+
+type stored struct {
+	seq, run uint64
+	line     []byte
+}
+
+func (f *files) write(first, run uint64, lines []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := record.Scanner{Buf: bytes.Clone(lines), Seq: first, Run: run}
+	for {
+		before := s
+		rec, ok := s.Next()
+		if !ok {
+			return
+		}
+		f.lines = append(f.lines, stored{rec.Seq, before.Run, before.Buf[:len(before.Buf)-len(s.Buf)]})
+	}
+}
+
+func (f *files) From(seq uint64) (HistoryReader, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open++
+	return &filesReader{f: f, seq: seq}, nil
+}
+
+type filesReader struct {
+	f   *files
+	seq uint64
+}
+
+func (r *filesReader) Next(buf []byte) (first, run uint64, lines []byte, err error) {
+	if r.f.stuck != nil {
+		<-r.f.stuck
+	}
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	lines = buf[:0]
+	for _, l := range r.f.lines {
+		if l.seq < r.seq || l.seq <= r.f.gone {
+			continue
+		}
+		if first == 0 {
+			first, run = l.seq, l.run
+		}
+		if len(lines) > 0 && len(lines)+len(l.line) > len(buf) {
+			break
+		}
+		lines = append(lines, l.line...)
+		r.seq = l.seq + 1
+	}
+	if len(lines) == 0 {
+		return 0, 0, nil, io.EOF
+	}
+	return first, run, lines, nil
+}
+
+func (r *filesReader) Close() error {
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	r.f.open--
+	return nil
+}
+
+func (m *mounted) count(from, to int) {
+	for i := from; i <= to; i++ {
+		m.say(fmt.Sprintf("o line %d", i))
+	}
+}
+
+func counted(from, to int) string {
+	var b strings.Builder
+	for i := from; i <= to; i++ {
+		fmt.Fprintf(&b, "line %d\n", i)
+	}
+	return b.String()
+}
+
+// until reads until what was read ends with want.
+func (r *reader) until(n int, want string) string {
+	r.t.Helper()
+	got := ""
+	for !strings.HasSuffix(got, want) {
+		s := r.read(n)
+		if s == "" {
+			r.t.Fatalf("the end of the file after %q", got)
+		}
+		got += s
+	}
+	return got
+}
+
+// differ shows where got is not want.
+func differ(t *testing.T, got, want string) {
+	t.Helper()
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			t.Fatalf("at byte %d:\n got %.90q\nwant %.90q", i, got[max(0, i-30):], want[max(0, i-30):])
+		}
+	}
+	if len(got) != len(want) {
+		t.Fatalf("got %d bytes, want %d", len(got), len(want))
+	}
+}
+
+func TestOvertakenReaderIsFedFromDisk(t *testing.T) {
+	for _, size := range []int{1, 100, 4096, maxPayload} {
+		m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
+		m.count(1, 10)
+		r := m.open(t, "follow", 0)
+		r.wants(14, "line 1\nline 2\n")
+		m.count(11, 5000)
+		differ(t, r.until(size, "line 5000\n"), counted(3, 5000))
+		got := r.readAsync(m.e, 100)
+		m.count(5001, 5001)
+		if s := soon(t, got); s != "line 5001\n" {
+			t.Errorf("back in the ring: %q", s)
+		}
+		if m.e.ReaderLost() != 0 || m.files.open != 0 {
+			t.Errorf("%d lines counted as lost, %d files open", m.e.ReaderLost(), m.files.open)
+		}
+	}
+}
+
+// A reader who is slower than the service goes between disk and ring.
+func TestSlowReaderBetweenDiskAndRing(t *testing.T) {
+	m := mountWith(t, ring.Limits{Lines: 60, Bytes: 1 << 20}, &files{})
+	m.count(1, 1)
+	r := m.open(t, "follow", 0)
+	got, said := "", 1
+	for i := range 400 {
+		m.count(said+1, said+i%90)
+		said += i % 90
+		got += r.read(600)
+	}
+	m.count(said+1, said+1)
+	differ(t, got+r.until(4096, fmt.Sprintf("line %d\n", said+1)), counted(1, said+1))
+}
+
+func TestSeqIsFedFromDiskToo(t *testing.T) {
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
+	m.say("= start run=1 pid=7")
+	r := m.open(t, "seq", 0)
+	first := r.read(4096)
+	m.count(2, 3000)
+	m.say("= start run=2 pid=8")
+	m.count(3002, 6000)
+	r.wants(4096, "") // the end of the pass
+	got := first + r.until(4096, ",o;line 6000\n")
+	next := uint64(1)
+	for line := range strings.Lines(got) {
+		f := strings.SplitN(line, ",", 5)
+		want := fmt.Sprintf("%d,%d,", 1+next/3001, next)
+		if next == 3001 {
+			want = "2,3001,"
+		}
+		if f[2]+","+f[3]+"," != want {
+			t.Fatalf("%q, want run and number %s", line, want)
+		}
+		next++
+	}
+	if next != 6001 {
+		t.Errorf("the last number is %d", next-1)
+	}
+}
+
+func TestDeletedLinesAreTold(t *testing.T) {
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
+	m.count(1, 1)
+	r := m.open(t, "follow", 0)
+	r.wants(100, "line 1\n")
+	m.count(2, 2000)
+	m.files.gone = 700
+	differ(t, r.until(1000, "line 2000\n"), "-- web lost 699 lines 2-700 --\n"+counted(701, 2000))
+	if m.e.ReaderLost() != 699 {
+		t.Errorf("%d lines counted as lost", m.e.ReaderLost())
+	}
+}
+
+// The disk refused lines: neither it nor the ring has them.
+func TestLinesThatAreNowhereAreTold(t *testing.T) {
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
+	m.count(1, 500)
+	r := m.open(t, "follow", 0)
+	r.wants(9, "line 401\n")
+	m.count(501, 600)
+	m.files.lines = m.files.lines[:450]
+	m.count(601, 1000)
+	m.files.lines = m.files.lines[:450]
+	got := r.until(4096, "line 1000\n")
+	var lost, first, last int
+	_, rest, found := strings.Cut(got, counted(402, 450))
+	fmt.Sscanf(rest, "-- web lost %d lines %d-%d --", &lost, &first, &last)
+	if !found || first != 451 || lost != last-first+1 || !strings.HasSuffix(rest, "--\n"+counted(last+1, 1000)) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestReadingBackwardsAfterBeingOvertaken(t *testing.T) {
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
+	m.count(1, 10)
+	r := m.open(t, "follow", 0)
+	r.wants(7, "line 1\n")
+	m.count(11, 3000)
+	got := "line 1\n" + r.until(4096, "line 3000\n")
+	for _, off := range []int{0, 7, 100, 5000, len(got) - 200} {
+		b := make([]byte, 150)
+		n, err := syscall.Pread(r.fd, b, int64(off))
+		if err != nil || string(b[:n]) != got[off:off+n] || n == 0 {
+			t.Errorf("pread at %d: %q (%v), want %q", off, b[:n], err, got[off:off+150])
+		}
+	}
+}
+
+// A disk that does not answer holds up nobody but its reader, and not even
+// him if he is to die.
+func TestStuckDisk(t *testing.T) {
+	stuck := make(chan struct{})
+	defer close(stuck)
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{stuck: stuck})
+	m.count(1, 1)
+	var cats []*exec.Cmd
+	for range 2 * maxLoads {
+		cat := exec.Command("sh", "-c", "exec <"+m.path("follow")+"; read -r line; echo $line; kill -STOP $$; exec cat")
+		out, err := cat.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cat.Start(); err != nil {
+			t.Fatal(err)
+		}
+		out.Read(make([]byte, 10))
+		cats = append(cats, cat)
+	}
+	m.count(2, 1000)
+	for _, cat := range cats {
+		cat.Process.Signal(syscall.SIGCONT)
+	}
+	for m.e.count.Load() < int64(len(cats)) {
+		m.open(t, "current", 0).wants(9, "line 901\n") // the mount answers meanwhile
+	}
+	for _, cat := range cats {
+		cat.Process.Kill()
+		cat.Wait()
+	}
+}
