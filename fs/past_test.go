@@ -42,6 +42,20 @@ func (f *files) write(first, run uint64, lines []byte) {
 	}
 }
 
+// keep forgets all but the first n lines.
+func (f *files) keep(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lines = f.lines[:n]
+}
+
+// deleteTo deletes the numbers up to seq.
+func (f *files) deleteTo(seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone = seq
+}
+
 func (f *files) From(seq uint64) (HistoryReader, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -141,9 +155,11 @@ func TestOvertakenReaderIsFedFromDisk(t *testing.T) {
 		if s := soon(t, got); s != "line 5001\n" {
 			t.Errorf("back in the ring: %q", s)
 		}
+		m.files.mu.Lock()
 		if m.e.ReaderLost() != 0 || m.files.open != 0 {
 			t.Errorf("%d lines counted as lost, %d files open", m.e.ReaderLost(), m.files.open)
 		}
+		m.files.mu.Unlock()
 	}
 }
 
@@ -195,7 +211,7 @@ func TestDeletedLinesAreTold(t *testing.T) {
 	r := m.open(t, "follow", 0)
 	r.wants(100, "line 1\n")
 	m.count(2, 2000)
-	m.files.gone = 700
+	m.files.deleteTo(700)
 	differ(t, r.until(1000, "line 2000\n"), "-- web lost 699 lines 2-700 --\n"+counted(701, 2000))
 	if m.e.ReaderLost() != 699 {
 		t.Errorf("%d lines counted as lost", m.e.ReaderLost())
@@ -209,9 +225,9 @@ func TestLinesThatAreNowhereAreTold(t *testing.T) {
 	r := m.open(t, "follow", 0)
 	r.wants(9, "line 401\n")
 	m.count(501, 600)
-	m.files.lines = m.files.lines[:450]
+	m.files.keep(450)
 	m.count(601, 1000)
-	m.files.lines = m.files.lines[:450]
+	m.files.keep(450)
 	got := r.until(4096, "line 1000\n")
 	var lost, first, last int
 	_, rest, found := strings.Cut(got, counted(402, 450))
