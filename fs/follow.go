@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -97,6 +98,7 @@ func (s *Server) read(in *fuse.ReadIn) bool {
 // wait parks p, and answers it if a line came before that: it woke nobody.
 // The caller holds p.h.mu.
 func (s *Server) wait(p *park) {
+	p.h.parked = append(p.h.parked, p)
 	p.h.n.e.park(p)
 	s.answer(p)
 }
@@ -139,6 +141,7 @@ func (p *park) finish() {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
+	p.h.parked = slices.DeleteFunc(p.h.parked, func(o *park) bool { return o == p })
 	p.h.n.e.unpark(p)
 }
 

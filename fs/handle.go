@@ -23,6 +23,7 @@ type handle struct {
 	cur       int // the stretch that at is in
 	at        pos // the record that what was read last ended in, or before
 	past      past
+	parked    []*park // reads of this handle that wait
 
 	// hold keeps the block that a read begins in, so that a mark comes with
 	// lines behind it, however fast the ring drops. Only during read.

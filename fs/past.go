@@ -4,6 +4,9 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"logfs/ring"
 	"logfs/ring/record"
@@ -28,22 +31,34 @@ type HistoryReader interface {
 }
 
 // past is how a handle is fed from disk, from the moment it is overtaken
-// until it has caught up. It holds no block of the ring.
+// until it has caught up. It holds no block of the ring, and between reads
+// hardly any line: there may be many who lag.
 type past struct {
 	feeding  bool
 	rejoined bool // the reader was just put back into the ring
-	loading  bool // a goroutine has reader and buf; guarded by handle.mu like all else
+	loading  bool // a goroutine has reader; guarded by handle.mu like all else
 	closed   bool // the loading goroutine is to close reader
 
 	reader     HistoryReader
-	buf        []byte
-	first, run uint64 // of lines
-	lines      []byte // loaded and not yet read
-	err        error  // of the last load: io.EOF at the end
+	kept       *atomic.Int64 // counts readers, this one too; nil if it does not
+	first, run uint64        // of lines
+	lines      []byte        // loaded and not yet read
+	err        error         // of the last load: io.EOF at the end
+	held       uint64        // the first number in the ring before that load
 }
 
-// pastBuffer is how much of the disk is read at once.
-const pastBuffer = 32 << 10
+const (
+	// minLoad and maxLoad bound how much is read from disk at once. A reader
+	// who asks for less than minLoad keeps what is over until he asks again.
+	minLoad = 4 << 10
+	maxLoad = 64 << 10
+	// maxOpen is how many readers keep their file open between reads. Others
+	// find their place again each time.
+	maxOpen = 32
+)
+
+// loadBuffers are for the lines that are being loaded.
+var loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
 
 // close ends the feeding. The caller holds handle.mu.
 func (p *past) close() {
@@ -52,9 +67,17 @@ func (p *past) close() {
 		p.feeding, p.closed = false, true
 		return
 	case p.reader != nil:
-		_ = p.reader.Close() // it was only read from
+		p.closeReader()
 	}
 	*p = past{}
+}
+
+func (p *past) closeReader() {
+	_ = p.reader.Close() // it was only read from
+	if p.reader = nil; p.kept != nil {
+		p.kept.Add(-1)
+		p.kept = nil
+	}
 }
 
 // readPast reads from what was loaded. load says that more has to be loaded
@@ -89,6 +112,9 @@ func (h *handle) readPast(dst []byte, q request) (n int, load bool) {
 	}
 	if (p.err != nil || h.caughtUp()) && h.rejoin(q.off) {
 		return 0, false
+	}
+	if errors.Is(p.err, io.EOF) && h.at.Seq >= p.held {
+		p.err = nil // they have been written, and dropped, since
 	}
 	if p.err != nil {
 		if !errors.Is(p.err, io.EOF) {
@@ -137,28 +163,64 @@ func (h *handle) rejoin(off int64) bool {
 	return true
 }
 
-// load loads lines for h and then answers the reads that wait for them. The
-// caller has set loading.
+// load loads lines for h and answers the reads that wait for them. The caller
+// has set loading.
 func (s *Server) load(h *handle) {
 	s.disk <- struct{}{}
 	defer func() { <-s.disk }()
+	buf := loadBuffers.Get().(*[maxLoad]byte)
+	defer loadBuffers.Put(buf)
+
 	h.mu.Lock()
 	p := &h.past
-	reader, buf, seq := p.reader, p.buf, h.at.Seq
+	got := loaded{reader: p.reader, buf: buf[:h.loadSize()]}
+	seq := h.at.Seq
 	h.mu.Unlock()
+	got.held, _ = h.n.v.ring.Bounds()
 
-	got := loaded{reader: reader, buf: buf}
 	got.next(h.n.e.History, seq)
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p.loading = false
-	p.reader, p.buf, p.err = got.reader, got.buf, got.err
+	p.reader, p.err, p.held = got.reader, got.err, got.held
 	p.first, p.run, p.lines = got.first, got.run, got.lines
 	if p.closed {
 		p.close()
 	}
-	s.answerAll(h)
+	for _, r := range slices.Clone(h.parked) {
+		s.answer(r)
+	}
+	p.lines = append([]byte(nil), p.lines...) // buf is somebody else's now
+	if !p.loading {
+		s.keep(p)
+	}
+}
+
+// loadSize is how many stored bytes will do for the reads that wait. Their
+// text is shorter; a seq record is longer, but not twice as long.
+func (h *handle) loadSize() int {
+	want := minLoad
+	for _, r := range h.parked {
+		size := int(r.size)
+		if h.n.v.form == formSeq {
+			size /= 2
+		}
+		want = max(want, size)
+	}
+	return min(want, maxLoad)
+}
+
+// keep keeps the file open until the next load, unless many others are.
+func (s *Server) keep(p *past) {
+	switch {
+	case p.reader == nil || p.kept != nil:
+	case s.kept.Add(1) <= maxOpen:
+		p.kept = &s.kept
+	default:
+		s.kept.Add(-1)
+		p.closeReader()
+	}
 }
 
 // loaded is what a load has without any lock.
@@ -168,41 +230,24 @@ type loaded struct {
 	first, run uint64
 	lines      []byte
 	err        error
+	held       uint64
 }
 
-// next reads the next lines, skipping records before seq: a file is read from
-// a place that is not exactly the one.
+// next reads the next lines, and skips those before seq.
 func (l *loaded) next(h History, seq uint64) {
 	if l.reader == nil {
 		if l.reader, l.err = h.From(seq); l.err != nil {
 			return
 		}
-		l.buf = make([]byte, pastBuffer)
 	}
 	for len(l.lines) == 0 && l.err == nil {
 		l.first, l.run, l.lines, l.err = l.reader.Next(l.buf)
 		s := record.Scanner{Buf: l.lines, Seq: l.first, Run: l.run}
-		for s.Seq < seq && len(s.Buf) > 0 {
+		for s.Seq < seq {
 			if _, ok := s.Next(); !ok {
 				break
 			}
 		}
 		l.first, l.run, l.lines = s.Seq, s.Run, s.Buf
-	}
-}
-
-// answerAll answers the parked reads of h. The caller holds h.mu.
-func (s *Server) answerAll(h *handle) {
-	e := h.n.e
-	e.mu.Lock()
-	var mine []*park
-	for p := range e.parked {
-		if p.h == h {
-			mine = append(mine, p)
-		}
-	}
-	e.mu.Unlock()
-	for _, p := range mine {
-		s.answer(p)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,6 +38,7 @@ type Server struct {
 	waits waits
 	dev   device
 	disk  chan struct{} // holds as many as may load from disk at once
+	kept  atomic.Int64  // readers whose file stays open between loads
 
 	closing sync.Once
 	closed  error
