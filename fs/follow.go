@@ -90,7 +90,8 @@ func (s *Server) read(in *fuse.ReadIn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !s.answer(&p) {
-		s.wait(&park{h: p.h, unique: p.unique, off: p.off, size: p.size, pid: p.pid, flags: p.flags})
+		parked := p // only a read that waits is worth an allocation
+		s.wait(&parked)
 	}
 	return true
 }
