@@ -92,7 +92,8 @@ type Logdir struct {
 	mu     sync.Mutex // guards what follows; held during every change of the directory
 	closed bool
 
-	cur     File  // nil only while Open, or a rotation it left pending, has made none
+	cur     File // nil only while Open, or a rotation it left pending, has made none
+	head    head
 	size    int64 // of the header and the whole lines of cur
 	torn    bool  // cur may have bytes beyond size
 	records bool  // cur has more than its header
@@ -105,6 +106,9 @@ type Logdir struct {
 	label    record.Stamp // the newest ever in the directory
 	archives []archive    // oldest first
 	archived int64        // bytes in them
+	ids      uint64       // the last id given to a file
+
+	view view // of all this, for readers
 }
 
 const currentName = "current"
@@ -236,6 +240,7 @@ func (d *Logdir) writeLocked(lines []byte, dense bool) error {
 }
 
 func (d *Logdir) countLocked(lines []byte, dense bool) {
+	defer d.grewLocked()
 	d.size += int64(len(lines))
 	d.records = true
 	start := bytes.LastIndexByte(lines[:len(lines)-1], '\n') + 1
@@ -320,6 +325,7 @@ func (d *Logdir) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.view.close()
 	err := d.readyLocked()
 	d.syncer.stop()
 	if syncErr := d.syncer.Sync(); err == nil {
@@ -345,6 +351,7 @@ func (d *Logdir) markCleanLocked() error {
 // release closes all descriptors, the lock last. Everything that matters has
 // been fsynced before, or is given up, so errors of close say nothing new.
 func (d *Logdir) release() {
+	d.view.close()
 	d.syncer.drop()
 	for _, f := range []File{d.rot.fresh, d.cur, d.lock} {
 		if f != nil {

@@ -81,6 +81,7 @@ func (d *Logdir) open() error {
 		return err
 	}
 	d.found.Next, d.found.Run, d.found.Last = d.next, d.run, d.last
+	d.publishLocked()
 	d.syncer.begin(d.cur)
 	return nil
 }
@@ -110,15 +111,61 @@ func (d *Logdir) listLocked() (map[string]Info, error) {
 		}
 		d.label = max(d.label, label)
 		info, err := d.dir.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, d.wrap("stat", name, err)
 		}
-		if info.Regular {
-			infos[name] = info
-			d.addArchiveLocked(archive{name: name, size: info.Size})
+		if !info.Regular {
+			continue
 		}
+		a := archive{name: name, label: label, size: info.Size, head: head{id: d.newID()}}
+		if err := d.readHead(&a); err != nil {
+			return nil, err
+		}
+		infos[name] = info
+		d.addArchiveLocked(a)
 	}
 	return infos, nil
+}
+
+// readHead finds out which numbers an archive has, without reading more than
+// its beginning.
+func (d *Logdir) readHead(a *archive) error {
+	f, err := d.dir.Open(a.name, os.O_RDONLY, 0)
+	if err == nil {
+		defer f.Close()
+		var h record.Header
+		h, _, err = readHeader(f)
+		a.first, a.run = h.First, h.Run
+	}
+	return d.unlessUnreadable("read", a.name, err)
+}
+
+// unlessUnreadable passes over an archive that cannot be read and does not
+// keep the log from going on. What may be the state of the machine and not of
+// the file stays an error: numbers must not be found without an archive that
+// has them.
+func (d *Logdir) unlessUnreadable(verb, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case unreadable(err):
+		d.passOver(name, err)
+		return nil
+	}
+	return d.wrap(verb, name, err)
+}
+
+// unreadable says whether an error is one of the file, for good.
+func unreadable(err error) bool {
+	for _, e := range []error{unix.ENOENT, unix.EACCES, unix.EPERM, unix.EIO, unix.ELOOP, unix.ENXIO, unix.EUCLEAN, unix.EBADMSG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // contents is what counting through a file yields.
@@ -218,7 +265,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 	case f.file == nil:
 		return d.rotateLocked(recovered)
 	case !f.ours:
-		d.setCurrentLocked(f.file, f.size)
+		d.setCurrentLocked(f.file, head{id: d.newID()}, f.size)
 		return d.rotateLocked(recovered)
 	}
 	return d.recoverOurs(f)
@@ -228,7 +275,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 // was closed cleanly or has no records, unless its header misleads: it names
 // another service, or a number that was used before.
 func (d *Logdir) recoverOurs(f foundCurrent) error {
-	d.setCurrentLocked(f.file, f.whole)
+	d.setCurrentLocked(f.file, head{d.newID(), f.header.First, f.header.Run}, f.whole)
 	d.records = f.seen > 0
 	d.torn = f.torn > 0
 	d.found.Cut += f.torn

@@ -3,11 +3,15 @@ package rotate
 import (
 	"errors"
 	"io/fs"
+
+	"logfs/ring/record"
 )
 
 // archive is a file no longer written.
 type archive struct {
+	head
 	name  string
+	label record.Stamp
 	size  int64
 	stuck bool // it could not be deleted, and a warning is out
 }
@@ -31,6 +35,9 @@ func (d *Logdir) trimLocked() {
 		kept = append(kept, a)
 	}
 	d.archives = kept
+	if excess > 0 {
+		d.publishLocked()
+	}
 }
 
 // removeLocked deletes an archive. Whoever has it open keeps it until then.

@@ -21,6 +21,7 @@ type rotation struct {
 	state  state
 	suffix string // of the archive that current becomes
 	fresh  File   // the new current, from link on
+	head   head   // of fresh
 	size   int64  // of fresh
 	name   string // of the archive, from replace on; "" if there is none
 }
@@ -106,6 +107,7 @@ func (d *Logdir) prepareLocked() error {
 		f.Close()
 		return d.wrap("write", freshName, err)
 	}
+	d.rot.head = head{id: d.newID(), first: h.First, run: h.Run}
 	d.rot.fresh, d.rot.size, d.rot.state = f, int64(n), link
 	return nil
 }
@@ -163,18 +165,26 @@ func (d *Logdir) replaceLocked() error {
 	if err := d.dir.Rename(freshName, currentName); err != nil {
 		return d.wrap("replace", currentName, err)
 	}
-	d.syncer.replaced(d.rot.name, d.cur, d.rot.fresh, d.rot.size)
-	if d.rot.name != "" {
-		d.addArchiveLocked(archive{name: d.rot.name, size: d.size})
+	old, rot := d.cur, d.rot
+	if rot.name != "" {
+		d.addArchiveLocked(archive{head: d.head, name: rot.name, label: d.label, size: d.size})
 	}
-	d.setCurrentLocked(d.rot.fresh, d.rot.size)
+	d.setCurrentLocked(rot.fresh, rot.head, rot.size)
 	d.rot.fresh, d.rot.state = nil, trim
+	d.publishLocked() // before the old descriptor can be closed
+	d.syncer.replaced(rot.name, old, rot.fresh, rot.size)
 	return nil
 }
 
 // setCurrentLocked makes f, with size bytes of whole lines, current. d.run is
 // in force at its end.
-func (d *Logdir) setCurrentLocked(f File, size int64) {
-	d.cur, d.size, d.torn, d.records = f, size, false, false
+func (d *Logdir) setCurrentLocked(f File, h head, size int64) {
+	d.cur, d.head, d.size, d.torn, d.records = f, h, size, false, false
 	d.runFrom = size
+}
+
+// newID returns the id of a file newer than all others.
+func (d *Logdir) newID() uint64 {
+	d.ids++
+	return d.ids
 }
