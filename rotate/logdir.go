@@ -21,8 +21,25 @@ type Options struct {
 	// Size is what a file holds at most, its header included, unless a single
 	// line is longer. 1 MiB.
 	Size int64
-	// Keep is how many archives there are at most; current does not count. 10.
-	Keep int
+	// Period is when time makes current an archive, in the hours and days of
+	// Zone. None, and the zone of the machine.
+	Period Period
+	Zone   *time.Location
+
+	// Retention deletes the oldest archives until there are at most Keep, with
+	// at most Total bytes, and deletes those whose last line is older than Age.
+	// Current does not count. It does so when a file is rotated, when a line
+	// is written, at Open and Configure. Keep is 10; no limit on the others.
+	Keep  int
+	Total int64
+	Age   time.Duration
+	// Min is how many archives are not given up when the disk is full: those
+	// are the newest. 2; less than 0 is none.
+	Min int
+	// Room, if not nil, is called after archives have been given up. It must
+	// not call the Logdir.
+	Room func()
+
 	// Sync and SyncBytes bound what power loss may cost: an fsync is begun
 	// when the oldest byte not yet fsynced is that old, or when there are that
 	// many. 1 s, 1 MiB.
@@ -39,6 +56,13 @@ func (o Options) withDefaults() Options {
 	o.Keep = orDefault(o.Keep, 10)
 	o.Sync = orDefault(o.Sync, time.Second)
 	o.SyncBytes = orDefault(o.SyncBytes, 1<<20)
+	o.Total, o.Age = max(o.Total, 0), max(o.Age, 0)
+	if o.Min = max(o.Min, -1); o.Min == 0 {
+		o.Min = 2
+	}
+	if o.Zone == nil {
+		o.Zone = time.Local
+	}
 	if o.FS == nil {
 		o.FS = osFS{}
 	}
@@ -137,6 +161,7 @@ func (d *Logdir) Append(lines []byte, first, next, run uint64) (written uint64, 
 		return d.next, err
 	}
 	err = d.putLocked(lines, dense, run)
+	d.expireLocked()
 	return d.next, err
 }
 
@@ -175,7 +200,7 @@ func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
 			return err
 		}
 		d.run, d.runFrom = run, d.size
-		n := fit(lines, d.opt.Size-d.size)
+		n := d.periodLocked(lines[:fit(lines, d.opt.Size-d.size)])
 		if n == 0 && d.records {
 			if err := d.rotateLocked(complete); err != nil {
 				return err
@@ -243,8 +268,7 @@ func (d *Logdir) countLocked(lines []byte, dense bool) {
 	defer d.grewLocked()
 	d.size += int64(len(lines))
 	d.records = true
-	start := bytes.LastIndexByte(lines[:len(lines)-1], '\n') + 1
-	if t, ok := record.ParseStamp(lines[start:]); ok {
+	if t, ok := record.ParseStamp(lines[lastLine(lines):]); ok {
 		d.last = t
 	}
 	if dense {

@@ -31,7 +31,7 @@ import (
 // without a new current, which the first Append with room makes.
 func Open(o Options) (*Logdir, error) {
 	o = o.withDefaults()
-	if err := checkService(o.Service); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	dir, err := o.FS.OpenDir(o.Dir)
@@ -45,6 +45,13 @@ func Open(o Options) (*Logdir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+func (o Options) check() error {
+	if o.Period < None || o.Period > Daily {
+		return fmt.Errorf("cannot rotate by period %d: want None, Hourly or Daily", o.Period)
+	}
+	return checkService(o.Service)
 }
 
 // checkService refuses a name that a header cannot carry.
@@ -68,6 +75,9 @@ func (d *Logdir) open() error {
 	}
 	f, err := d.findCurrent(inodes)
 	if err == nil {
+		if f.archive == "" {
+			d.beganLocked(f.header)
+		}
 		err = d.recoverLocked(f)
 	}
 	if d.rot.state != idle && isFull(err) {
@@ -83,6 +93,7 @@ func (d *Logdir) open() error {
 	d.found.Next, d.found.Run, d.found.Last = d.next, d.run, d.last
 	d.publishLocked()
 	d.syncer.begin(d.cur)
+	d.trimLocked()
 	return nil
 }
 
@@ -120,7 +131,7 @@ func (d *Logdir) listLocked() (map[string]Info, error) {
 		if !info.Regular {
 			continue
 		}
-		a := archive{name: name, label: label, size: info.Size, head: head{id: d.newID()}}
+		a := archive{name: name, label: label, last: label, size: info.Size, head: head{id: d.newID()}}
 		if err := d.readHead(&a); err != nil {
 			return nil, err
 		}
@@ -138,9 +149,18 @@ func (d *Logdir) readHead(a *archive) error {
 		defer f.Close()
 		var h record.Header
 		h, _, err = readHeader(f)
+		d.beganLocked(h)
 		a.first, a.run = h.First, h.Run
 	}
 	return d.unlessUnreadable("read", a.name, err)
+}
+
+// beganLocked learns from a header when the archive before it ended: at the
+// stamp of the header, if both are ours.
+func (d *Logdir) beganLocked(h record.Header) {
+	if n := len(d.archives); n > 0 && h.First > 0 && d.archives[n-1].first > 0 {
+		d.archives[n-1].last = h.Stamp
+	}
 }
 
 // unlessUnreadable passes over an archive that cannot be read and does not

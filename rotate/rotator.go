@@ -51,7 +51,7 @@ const (
 	// were not fsynced are lost with it, as they would be without a rotation.
 	replace
 
-	// trim deletes the archives beyond Keep. A crash leaves some of them to
+	// trim deletes the archives over the limits. A crash leaves some of them to
 	// the next rotation.
 	trim
 )
@@ -167,7 +167,11 @@ func (d *Logdir) replaceLocked() error {
 	}
 	old, rot := d.cur, d.rot
 	if rot.name != "" {
-		d.addArchiveLocked(archive{head: d.head, name: rot.name, label: d.label, size: d.size})
+		a := archive{head: d.head, name: rot.name, label: d.label, last: d.last, size: d.size}
+		if a.first == 0 {
+			a.last = a.label
+		}
+		d.addArchiveLocked(a)
 	}
 	d.setCurrentLocked(rot.fresh, rot.head, rot.size)
 	d.rot.fresh, d.rot.state = nil, trim
