@@ -33,6 +33,8 @@ type Options struct {
 	Keep  int
 	Total int64
 	Age   time.Duration
+	// Compress says how archives are compressed, in the background. None.
+	Compress Compression
 	// Min is how many archives are not given up when the disk is full: those
 	// are the newest. 2; less than 0 is none.
 	Min int
@@ -111,10 +113,12 @@ type Logdir struct {
 	dir    Dir
 	lock   File
 	syncer *syncer
+	packer packer
 	found  State
 
-	mu     sync.Mutex // guards what follows; held during every change of the directory
-	closed bool
+	closing sync.Mutex // held by Close; taken before mu
+	mu      sync.Mutex // guards what follows; held during every change of the directory
+	closed  bool
 
 	cur     File // nil only while Open, or a rotation it left pending, has made none
 	head    head
@@ -339,22 +343,30 @@ func (d *Logdir) Sync() error {
 	return d.syncer.Sync()
 }
 
-// Close writes everything to disk, marks current as closed cleanly, and lets
+// Close writes everything to disk, gives up compressing, marks current as closed cleanly, and lets
 // another owner in. The mark is set last: with an error it is missing, and
 // the next Open looks closely. Closing again does nothing.
 func (d *Logdir) Close() error {
+	d.closing.Lock()
+	defer d.closing.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.closed {
+		d.mu.Unlock()
 		return nil
 	}
 	d.closed = true
 	d.view.close()
 	err := d.readyLocked()
+	d.mu.Unlock()
+
+	// Those who work in the background need mu to end.
+	d.stopPacker()
 	d.syncer.stop()
 	if syncErr := d.syncer.Sync(); err == nil {
 		err = syncErr
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err == nil {
 		err = d.markCleanLocked()
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 
 	"logfs/ring/record"
 )
@@ -208,28 +207,3 @@ func (r *Reader) pass(l record.Line) {
 		r.run = run
 	}
 }
-
-// source is an archive being read from some offset on.
-type source struct {
-	file File
-	off  int64
-}
-
-func (d *Logdir) openSource(a archive, off int64) (*source, error) {
-	f, err := d.dir.Open(a.name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	return &source{file: f, off: off}, nil
-}
-
-func (s *source) Read(b []byte) (int, error) {
-	n, err := s.file.ReadAt(b, s.off)
-	s.off += int64(n)
-	return n, err
-}
-
-// keep takes back the end of what Read has returned.
-func (s *source) keep(b []byte) { s.off -= int64(len(b)) }
-
-func (s *source) close() { s.file.Close() }

@@ -129,7 +129,7 @@ func TestReaderAgainstOracle(t *testing.T) {
 	for seed := range uint64(8) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		opt := options(t.TempDir())
-		opt.Keep = []int{1000, 3}[seed%2]
+		opt.Keep, opt.Compress = []int{1000, 3}[seed%2], Compression(seed/2%3)
 		o := &oracle{d: mustOpen(t, opt), next: 1}
 		for range 40 {
 			for range rnd.IntN(12) {
@@ -237,9 +237,9 @@ func TestReaderOpensOnlyWhatItNeeds(t *testing.T) {
 // through 200 rotations. Whoever is fast enough gets every line; whoever is
 // not gets every line but those that retention had deleted.
 func TestReaderDuringRotation(t *testing.T) {
-	for _, keep := range []int{1000, 2} {
+	for i, keep := range []int{1000, 2, 1000, 2} {
 		o := options(t.TempDir())
-		o.Keep = keep
+		o.Keep, o.Compress = keep, []Compression{None, None, Gzip, Zstd}[i]
 		d := mustOpen(t, o)
 		const end = 2001
 		wrote := make(chan struct{}, end)

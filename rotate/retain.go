@@ -17,6 +17,7 @@ type archive struct {
 	last  record.Stamp // of its last line, or later
 	size  int64
 	stuck bool // it could not be deleted, and a warning is out
+	plain bool // it cannot be compressed
 }
 
 func (d *Logdir) addArchiveLocked(a archive) {
@@ -105,8 +106,10 @@ func (d *Logdir) Configure(o Options) error {
 	}
 	p := &d.opt
 	p.Size, p.Period, p.Zone = o.Size, o.Period, o.Zone
+	p.Compress = o.Compress
 	p.Keep, p.Total, p.Age, p.Min, p.Room = o.Keep, o.Total, o.Age, o.Min, o.Room
 	d.syncer.configure(o.Sync, o.SyncBytes)
 	d.trimLocked()
+	d.packLocked()
 	return nil
 }

@@ -85,6 +85,7 @@ func (d *Logdir) stepLocked() error {
 	case trim:
 		d.trimLocked()
 		d.rot = rotation{}
+		d.packLocked()
 	}
 	return nil
 }
@@ -94,7 +95,7 @@ func (d *Logdir) prepareLocked() error {
 	if err != nil {
 		return err
 	}
-	f, err := d.createFresh()
+	f, err := d.create(freshName)
 	if err != nil {
 		return d.wrap("create", freshName, err)
 	}
@@ -112,16 +113,16 @@ func (d *Logdir) prepareLocked() error {
 	return nil
 }
 
-// createFresh makes the new current. What an earlier attempt has left of it
-// goes; it is never opened, because it need not be our file.
-func (d *Logdir) createFresh() (File, error) {
+// create makes a file under a temporary name. What an earlier attempt has left
+// of it goes; it is never opened, because it need not be our file.
+func (d *Logdir) create(name string) (File, error) {
 	const flags = os.O_RDWR | os.O_APPEND | os.O_CREATE | os.O_EXCL
-	f, err := d.dir.Open(freshName, flags, fileMode)
+	f, err := d.dir.Open(name, flags, fileMode)
 	if errors.Is(err, fs.ErrExist) {
-		if err := d.dir.Remove(freshName); err != nil {
+		if err := d.dir.Remove(name); err != nil {
 			return nil, err
 		}
-		f, err = d.dir.Open(freshName, flags, fileMode)
+		f, err = d.dir.Open(name, flags, fileMode)
 	}
 	if err != nil {
 		return nil, err

@@ -125,6 +125,14 @@ func (s *syncer) forget(name string) {
 	}
 }
 
+// renamed says that names have changed.
+func (s *syncer) renamed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names = true
+	s.nowLocked()
+}
+
 func (s *syncer) dirtyLocked(n int64) {
 	if s.dirty == 0 && n > 0 {
 		s.since = time.Now()

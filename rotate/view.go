@@ -105,6 +105,16 @@ func (v *view) find(number, past uint64) (f found, ok bool, err error) {
 	return f, true, nil
 }
 
+// all returns all files there are, current with its size.
+func (v *view) all() (cur File, size int64, archives []archive, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil, 0, nil, ErrClosed
+	}
+	return v.cur, v.size, v.files, nil
+}
+
 // firstTime says whether name has not been warned of yet.
 func (v *view) firstTime(name string) bool {
 	v.mu.Lock()
