@@ -17,6 +17,7 @@ var newline = []byte{'\n'}
 type counter struct {
 	next  uint64
 	run   uint64
+	began record.Stamp // of the first line that has one
 	last  record.Stamp // of the last line that has one
 	seen  int64        // lines
 	valid int64        // lines of our form
@@ -26,7 +27,9 @@ func (c *counter) line(b []byte) {
 	c.seen++
 	span := uint64(1)
 	if l, err := record.Parse(b); err == nil {
-		c.valid++
+		if c.valid++; c.valid == 1 {
+			c.began = l.Stamp
+		}
 		c.last = l.Stamp
 		span = record.Span(l)
 		if run, ok := record.StartRun(l); ok {
@@ -48,28 +51,41 @@ func (c *counter) lines(b []byte) {
 const block = 64 << 10
 
 // file counts the whole lines of f from one offset to another and returns the
-// offset after the last of them. A line longer than a block is known by its
-// beginning.
+// offset after the last of them.
 func (c *counter) file(f io.ReaderAt, from, to int64) (end int64, err error) {
-	r := bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), block)
+	return c.stream(bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), block), from)
+}
+
+// stream counts the whole lines of r, which begins at an offset, and returns
+// the offset after the last of them. A line longer than the buffer is known by
+// its beginning.
+func (c *counter) stream(r *bufio.Reader, from int64) (end int64, err error) {
 	for end = from; ; {
-		b, err := r.ReadSlice('\n')
-		n := int64(len(b))
-		if errors.Is(err, bufio.ErrBufferFull) {
-			b = bytes.Clone(b[:record.Overhead])
-			var rest int64
-			rest, err = skipLine(r)
-			n += rest
-		}
+		n, err := c.one(r)
 		if err == io.EOF {
 			return end, nil
 		}
 		if err != nil {
 			return end, err
 		}
-		c.line(b)
 		end += n
 	}
+}
+
+// one counts the next line of r, if it is whole, and returns its length.
+func (c *counter) one(r *bufio.Reader) (n int64, err error) {
+	b, err := r.ReadSlice('\n')
+	n = int64(len(b))
+	if errors.Is(err, bufio.ErrBufferFull) {
+		b = bytes.Clone(b[:record.Overhead])
+		var rest int64
+		rest, err = skipLine(r)
+		n += rest
+	}
+	if err == nil {
+		c.line(b)
+	}
+	return n, err
 }
 
 // skipLine reads to the end of a line and returns the bytes it skipped.

@@ -1,10 +1,11 @@
 // Package rotate keeps the log of one service on disk: a logdir.
 //
 //	web/
-//	├── @400000006b00928d1908bac4.s   archive: complete
-//	├── @400000006b0092a11d3c0f08.u   archive: recovered after a crash
-//	├── current                       being written
-//	└── lock                          held by the owner
+//	├── @400000006b00911a00c1f2a8.s.zst  archive: complete, compressed
+//	├── @400000006b00928d1908bac4.s      archive: complete
+//	├── @400000006b0092a11d3c0f08.u      archive: recovered after a crash
+//	├── current                          being written
+//	└── lock                             held by the owner
 //
 // Every file begins with a header, which says from which number its records
 // are counted and which run is in force at the first of them:
@@ -50,13 +51,15 @@
 // # Not its job
 //
 // It does not number or stamp lines, decide what to do about a full disk, wait
-// for one, or compress. Append does no fsync and never waits for one that the
-// kernel does not make it wait for.
+// for one. Append does no fsync and never waits for one that the kernel does
+// not make it wait for.
 //
 // # Concurrency
 //
 // All methods of Logdir may be called from any goroutine. Append, Rotate and
-// Close exclude each other. Tail reads while they go on. The fsyncs are done
-// by one goroutine, which exists only while something is dirty, or by the
-// callers of Sync and Close.
+// Close exclude each other. Tail and Readers read while they go on, and wait
+// for none of them. The fsyncs are done by one goroutine, which exists only
+// while something is dirty, or by the callers of Sync and Close. Archives are
+// compressed by another, which exists only while there is one to compress: one
+// at a time in the whole process, and with the lowest priority.
 package rotate

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -90,10 +91,13 @@ func mustAppend(t testing.TB, d *Logdir, s string, first, next, run uint64) {
 
 // crash leaves the logdir as the death of the process would.
 func crash(d *Logdir) {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.stopPacker()
 	d.syncer.stop()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.closed = true
 	d.release()
 }
 
@@ -110,6 +114,9 @@ func files(t testing.TB, dir string) (names []string, content map[string]string)
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if form := compressionOf(e.Name()); form != None && err == nil {
+			b, err = unpacked(b, form)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,6 +125,15 @@ func files(t testing.TB, dir string) (names []string, content map[string]string)
 	}
 	slices.Sort(names) // '@' sorts before 'c'
 	return names, content
+}
+
+func unpacked(b []byte, form Compression) ([]byte, error) {
+	u, err := newUnpacker(bytes.NewReader(b), int64(len(b)), form)
+	if err != nil {
+		return nil, err
+	}
+	defer u.close()
+	return io.ReadAll(u)
 }
 
 // checkFiles checks that every file begins with a header that says the right

@@ -1,6 +1,8 @@
 package rotate
 
 import (
+	"strings"
+
 	"logfs/ring/record"
 )
 
@@ -16,14 +18,15 @@ func archiveName(label record.Stamp, suffix string) string {
 }
 
 // parseArchive takes the name of an archive apart. It accepts only what
-// archiveName can have made, so whatever else is in a logdir is left alone.
+// archiveName can have made, with the suffix of a compression or without, so
+// whatever else is in a logdir is left alone.
 func parseArchive(name string) (label record.Stamp, suffix string, ok bool) {
-	if len(name) != record.StampLen+len(complete) {
+	if label, ok = record.ParseStamp([]byte(name)); !ok {
 		return 0, "", false
 	}
-	label, ok = record.ParseStamp([]byte(name))
 	suffix = name[record.StampLen:]
-	return label, suffix, ok && (suffix == complete || suffix == recovered)
+	plain := strings.TrimSuffix(suffix, compressionOf(name).suffix())
+	return label, suffix, plain == complete || plain == recovered
 }
 
 // nextLabelLocked returns the label for current: not before its last line, and

@@ -21,8 +21,27 @@ type Options struct {
 	// Size is what a file holds at most, its header included, unless a single
 	// line is longer. 1 MiB.
 	Size int64
-	// Keep is how many archives there are at most; current does not count. 10.
-	Keep int
+	// Period is when time makes current an archive, in the hours and days of
+	// Zone. None, and the zone of the machine.
+	Period Period
+	Zone   *time.Location
+
+	// Retention deletes the oldest archives until there are at most Keep, with
+	// at most Total bytes, and deletes those whose last line is older than Age.
+	// Current does not count. It does so when a file is rotated, when a line
+	// is written, at Open and Configure. Keep is 10; no limit on the others.
+	Keep  int
+	Total int64
+	Age   time.Duration
+	// Compress says how archives are compressed, in the background. None.
+	Compress Compression
+	// Min is how many archives are not given up when the disk is full: those
+	// are the newest. 2; less than 0 is none.
+	Min int
+	// Room, if not nil, is called after archives have been given up. It must
+	// not call the Logdir.
+	Room func()
+
 	// Sync and SyncBytes bound what power loss may cost: an fsync is begun
 	// when the oldest byte not yet fsynced is that old, or when there are that
 	// many. 1 s, 1 MiB.
@@ -39,6 +58,13 @@ func (o Options) withDefaults() Options {
 	o.Keep = orDefault(o.Keep, 10)
 	o.Sync = orDefault(o.Sync, time.Second)
 	o.SyncBytes = orDefault(o.SyncBytes, 1<<20)
+	o.Total, o.Age = max(o.Total, 0), max(o.Age, 0)
+	if o.Min = max(o.Min, -1); o.Min == 0 {
+		o.Min = 2
+	}
+	if o.Zone == nil {
+		o.Zone = time.Local
+	}
 	if o.FS == nil {
 		o.FS = osFS{}
 	}
@@ -87,12 +113,15 @@ type Logdir struct {
 	dir    Dir
 	lock   File
 	syncer *syncer
+	packer packer
 	found  State
 
-	mu     sync.Mutex // guards what follows; held during every change of the directory
-	closed bool
+	closing sync.Mutex // held by Close; taken before mu
+	mu      sync.Mutex // guards what follows; held during every change of the directory
+	closed  bool
 
-	cur     File  // nil only while Open, or a rotation it left pending, has made none
+	cur     File // nil only while Open, or a rotation it left pending, has made none
+	head    head
 	size    int64 // of the header and the whole lines of cur
 	torn    bool  // cur may have bytes beyond size
 	records bool  // cur has more than its header
@@ -105,6 +134,9 @@ type Logdir struct {
 	label    record.Stamp // the newest ever in the directory
 	archives []archive    // oldest first
 	archived int64        // bytes in them
+	ids      uint64       // the last id given to a file
+
+	view view // of all this, for readers
 }
 
 const currentName = "current"
@@ -133,6 +165,7 @@ func (d *Logdir) Append(lines []byte, first, next, run uint64) (written uint64, 
 		return d.next, err
 	}
 	err = d.putLocked(lines, dense, run)
+	d.expireLocked()
 	return d.next, err
 }
 
@@ -171,7 +204,7 @@ func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
 			return err
 		}
 		d.run, d.runFrom = run, d.size
-		n := fit(lines, d.opt.Size-d.size)
+		n := d.periodLocked(lines[:fit(lines, d.opt.Size-d.size)])
 		if n == 0 && d.records {
 			if err := d.rotateLocked(complete); err != nil {
 				return err
@@ -236,10 +269,10 @@ func (d *Logdir) writeLocked(lines []byte, dense bool) error {
 }
 
 func (d *Logdir) countLocked(lines []byte, dense bool) {
+	defer d.grewLocked()
 	d.size += int64(len(lines))
 	d.records = true
-	start := bytes.LastIndexByte(lines[:len(lines)-1], '\n') + 1
-	if t, ok := record.ParseStamp(lines[start:]); ok {
+	if t, ok := record.ParseStamp(lines[lastLine(lines):]); ok {
 		d.last = t
 	}
 	if dense {
@@ -310,21 +343,30 @@ func (d *Logdir) Sync() error {
 	return d.syncer.Sync()
 }
 
-// Close writes everything to disk, marks current as closed cleanly, and lets
+// Close writes everything to disk, gives up compressing, marks current as closed cleanly, and lets
 // another owner in. The mark is set last: with an error it is missing, and
 // the next Open looks closely. Closing again does nothing.
 func (d *Logdir) Close() error {
+	d.closing.Lock()
+	defer d.closing.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.closed {
+		d.mu.Unlock()
 		return nil
 	}
 	d.closed = true
+	d.view.close()
 	err := d.readyLocked()
+	d.mu.Unlock()
+
+	// Those who work in the background need mu to end.
+	d.stopPacker()
 	d.syncer.stop()
 	if syncErr := d.syncer.Sync(); err == nil {
 		err = syncErr
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err == nil {
 		err = d.markCleanLocked()
 	}
@@ -345,6 +387,7 @@ func (d *Logdir) markCleanLocked() error {
 // release closes all descriptors, the lock last. Everything that matters has
 // been fsynced before, or is given up, so errors of close say nothing new.
 func (d *Logdir) release() {
+	d.view.close()
 	d.syncer.drop()
 	for _, f := range []File{d.rot.fresh, d.cur, d.lock} {
 		if f != nil {

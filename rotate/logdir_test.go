@@ -199,7 +199,7 @@ func TestLinkNeverOverwrites(t *testing.T) {
 func TestRetentionLeavesForeignNamesAlone(t *testing.T) {
 	dir := t.TempDir()
 	foreign := []string{
-		"@400000006b00928d1908bac4", "@400000006b00928d1908bac4.s.gz", "@400000006b00928d1908bac.s",
+		"@400000006b00928d1908bac4", "@400000006b00928d1908bac4.s.bz2", "@400000006b00928d1908bac4.s.gz.zst", "@400000006b00928d1908bac.s",
 		"@400000006B00928D1908BAC4.s", "@400000006b00928dffffffff.s", "@400000006b00928d1908bac4.t",
 		"x@400000006b00928d1908bac4.s", "notes", "state", "processed", "current.bak",
 	}

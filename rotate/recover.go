@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -31,20 +33,30 @@ import (
 // without a new current, which the first Append with room makes.
 func Open(o Options) (*Logdir, error) {
 	o = o.withDefaults()
-	if err := checkService(o.Service); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	dir, err := o.FS.OpenDir(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open logdir %q: %w", o.Dir, err)
 	}
-	d := &Logdir{opt: o, dir: dir, syncer: newSyncer(dir, o)}
+	d := &Logdir{opt: o, dir: dir, syncer: newSyncer(dir, o), packer: packer{quit: make(chan struct{})}}
 	if err := d.open(); err != nil {
 		d.syncer.stop()
 		d.release()
 		return nil, err
 	}
 	return d, nil
+}
+
+func (o Options) check() error {
+	if o.Period < None || o.Period > Daily {
+		return fmt.Errorf("cannot rotate by period %d: want None, Hourly or Daily", o.Period)
+	}
+	if o.Compress < None || o.Compress > Zstd {
+		return fmt.Errorf("cannot compress by method %d: want None, Gzip or Zstd", o.Compress)
+	}
+	return checkService(o.Service)
 }
 
 // checkService refuses a name that a header cannot carry.
@@ -68,6 +80,9 @@ func (d *Logdir) open() error {
 	}
 	f, err := d.findCurrent(inodes)
 	if err == nil {
+		if f.archive == "" {
+			d.beganLocked(f.header)
+		}
 		err = d.recoverLocked(f)
 	}
 	if d.rot.state != idle && isFull(err) {
@@ -81,7 +96,10 @@ func (d *Logdir) open() error {
 		return err
 	}
 	d.found.Next, d.found.Run, d.found.Last = d.next, d.run, d.last
+	d.publishLocked()
 	d.syncer.begin(d.cur)
+	d.trimLocked()
+	d.packLocked()
 	return nil
 }
 
@@ -90,7 +108,7 @@ func isFull(err error) bool {
 }
 
 // listLocked finds the archives, and which file each is, and removes what an
-// interrupted rotation has left of a new current.
+// interrupted rotation or compression has left of a new file.
 func (d *Logdir) listLocked() (map[string]Info, error) {
 	names, err := d.dir.Names()
 	if err != nil {
@@ -99,26 +117,156 @@ func (d *Logdir) listLocked() (map[string]Info, error) {
 	slices.Sort(names)
 	infos := map[string]Info{}
 	for _, name := range names {
-		if name == freshName {
+		if name == freshName || name == packedName {
 			if err := d.dir.Remove(name); err != nil {
 				return nil, d.wrap("remove", name, err)
 			}
 		}
-		label, _, ok := parseArchive(name)
-		if !ok {
-			continue
-		}
-		d.label = max(d.label, label)
-		info, err := d.dir.Stat(name)
+		info, err := d.listArchiveLocked(name)
 		if err != nil {
-			return nil, d.wrap("stat", name, err)
+			return nil, err
 		}
 		if info.Regular {
 			infos[name] = info
-			d.addArchiveLocked(archive{name: name, size: info.Size})
 		}
 	}
 	return infos, nil
+}
+
+// listArchiveLocked adds a file to the archives if it is one.
+func (d *Logdir) listArchiveLocked(name string) (Info, error) {
+	label, _, ok := parseArchive(name)
+	if !ok {
+		return Info{}, nil
+	}
+	d.label = max(d.label, label)
+	info, err := d.dir.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, nil
+	}
+	if err != nil {
+		return info, d.wrap("stat", name, err)
+	}
+	if !info.Regular {
+		return info, nil
+	}
+	a := archive{name: name, label: label, last: label, size: info.Size, head: head{id: d.newID()}}
+	if compressionOf(name) != None {
+		if only, err := d.dropPlainLocked(a); err != nil || !only {
+			return Info{}, err
+		}
+	}
+	if err := d.readHead(&a); err != nil {
+		return info, err
+	}
+	d.addArchiveLocked(a)
+	return info, nil
+}
+
+// dropPlainLocked removes the plain archive beside a compressed one, as a
+// crash can leave them, if the compressed one holds as much. Otherwise somebody
+// else has made it; it is left alone and does not count.
+func (d *Logdir) dropPlainLocked(a archive) (only bool, err error) {
+	n := len(d.archives)
+	if n == 0 || d.archives[n-1].name != strings.TrimSuffix(a.name, compressionOf(a.name).suffix()) {
+		return true, nil
+	}
+	plain := d.archives[n-1]
+	f, err := d.dir.Open(a.name, os.O_RDONLY, 0)
+	if err != nil {
+		return false, d.unlessUnreadable("open", a.name, err)
+	}
+	defer f.Close()
+	c, err := countUnpacked(f, a.size, compressionOf(a.name))
+	if err != nil {
+		return false, d.unlessUnreadable("read", a.name, err)
+	}
+	if c.whole != plain.size || c.header.First != plain.first {
+		d.passOver(a.name, errors.New("not what is in the plain archive"))
+		return false, nil
+	}
+	if err := d.dir.Remove(plain.name); err != nil {
+		return false, d.wrap("remove", plain.name, err)
+	}
+	d.archives = d.archives[:n-1]
+	d.archived -= plain.size
+	return true, nil
+}
+
+// readHead finds out which numbers an archive has, without reading more than
+// its beginning.
+func (d *Logdir) readHead(a *archive) error {
+	f, err := d.dir.Open(a.name, os.O_RDONLY, 0)
+	if err != nil {
+		return d.unlessUnreadable("open", a.name, err)
+	}
+	defer f.Close()
+	h, err := headOf(f, a)
+	if err == nil {
+		d.beganLocked(h)
+		a.first, a.run = h.First, h.Run
+	}
+	return d.unlessUnreadable("read", a.name, err)
+}
+
+func headOf(f io.ReaderAt, a *archive) (h record.Header, err error) {
+	form := compressionOf(a.name)
+	if form == None {
+		h, _, err = readHeader(f)
+		return h, err
+	}
+	c, ok, err := readSummary(f, form)
+	if ok {
+		a.last = c.last
+	}
+	if ok || err != nil {
+		return c.header, err
+	}
+	u, err := newUnpacker(f, a.size, form)
+	if err != nil {
+		return h, err
+	}
+	defer u.close()
+	var buf [512]byte
+	n, err := io.ReadFull(u, buf[:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return h, err
+	}
+	h, _, err = readHeader(bytes.NewReader(buf[:n]))
+	return h, err
+}
+
+// beganLocked learns from a header when the archive before it ended: at the
+// stamp of the header, if both are ours.
+func (d *Logdir) beganLocked(h record.Header) {
+	if n := len(d.archives); n > 0 && h.First > 0 && h.Stamp != 0 && d.archives[n-1].first > 0 {
+		d.archives[n-1].last = h.Stamp
+	}
+}
+
+// unlessUnreadable passes over an archive that cannot be read and does not
+// keep the log from going on. What may be the state of the machine and not of
+// the file stays an error: numbers must not be found without an archive that
+// has them.
+func (d *Logdir) unlessUnreadable(verb, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case unreadable(err):
+		d.passOver(name, err)
+		return nil
+	}
+	return d.wrap(verb, name, err)
+}
+
+// unreadable says whether an error is one of the file, for good.
+func unreadable(err error) bool {
+	for _, e := range []error{errDamaged, unix.ENOENT, unix.EACCES, unix.EPERM, unix.EIO, unix.ELOOP, unix.ENXIO, unix.EUCLEAN, unix.EBADMSG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // contents is what counting through a file yields.
@@ -218,7 +366,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 	case f.file == nil:
 		return d.rotateLocked(recovered)
 	case !f.ours:
-		d.setCurrentLocked(f.file, f.size)
+		d.setCurrentLocked(f.file, head{id: d.newID()}, f.size)
 		return d.rotateLocked(recovered)
 	}
 	return d.recoverOurs(f)
@@ -228,7 +376,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 // was closed cleanly or has no records, unless its header misleads: it names
 // another service, or a number that was used before.
 func (d *Logdir) recoverOurs(f foundCurrent) error {
-	d.setCurrentLocked(f.file, f.whole)
+	d.setCurrentLocked(f.file, head{d.newID(), f.header.First, f.header.Run}, f.whole)
 	d.records = f.seen > 0
 	d.torn = f.torn > 0
 	d.found.Cut += f.torn
@@ -280,12 +428,16 @@ func (d *Logdir) numberLocked(f foundCurrent) error {
 }
 
 // countArchivesLocked counts from the newest archive that has a header. The
-// lines of damaged files after it took numbers, too.
+// lines of damaged files after it took numbers, too; one that cannot be read
+// took as many as it can have lines.
 func (d *Logdir) countArchivesLocked() (sum counter, err error) {
 	for _, a := range slices.Backward(d.archives) {
 		c, err := d.countArchive(a)
 		if err != nil {
-			return sum, err
+			if err := d.unlessUnreadable("read", a.name, err); err != nil {
+				return sum, err
+			}
+			c.next += uint64(a.size / (record.StampLen + int64(len(" o \n"))))
 		}
 		sum.next += c.next
 		sum.run = cmp.Or(sum.run, c.run)
@@ -301,14 +453,13 @@ func (d *Logdir) countArchivesLocked() (sum counter, err error) {
 func (d *Logdir) countArchive(a archive) (contents, error) {
 	f, err := d.dir.Open(a.name, os.O_RDONLY, 0)
 	if err != nil {
-		return contents{}, d.wrap("open", a.name, err)
+		return contents{}, err
 	}
 	defer f.Close()
-	c, err := count(f, a.size)
-	if err != nil {
-		return c, d.wrap("read", a.name, err)
+	if form := compressionOf(a.name); form != None {
+		return countPacked(f, a.size, form)
 	}
-	return c, nil
+	return count(f, a.size)
 }
 
 // repairArchivesLocked does for the archives what Open does for current: what
@@ -316,6 +467,9 @@ func (d *Logdir) countArchive(a archive) (contents, error) {
 func (d *Logdir) repairArchivesLocked() error {
 	for i := range d.archives {
 		a := &d.archives[i]
+		if compressionOf(a.name) != None {
+			continue // fsynced before it got its name
+		}
 		size := a.size
 		if err := d.repairArchive(a); err != nil {
 			return err
@@ -333,7 +487,7 @@ func (d *Logdir) repairArchivesLocked() error {
 func (d *Logdir) repairArchive(a *archive) error {
 	f, err := d.dir.Open(a.name, os.O_RDWR, 0)
 	if err != nil {
-		return d.wrap("open", a.name, err)
+		return d.unlessUnreadable("open", a.name, err)
 	}
 	defer f.Close()
 	if a.size == 0 || endsWhole(f, a.size) {
@@ -341,7 +495,7 @@ func (d *Logdir) repairArchive(a *archive) error {
 	}
 	c, err := count(f, a.size)
 	if err != nil {
-		return d.wrap("read", a.name, err)
+		return d.unlessUnreadable("read", a.name, err)
 	}
 	if !c.ours {
 		return nil

@@ -1,15 +1,23 @@
 package rotate
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
+
+	"logfs/ring/record"
 )
 
 // archive is a file no longer written.
 type archive struct {
+	head
 	name  string
+	label record.Stamp
+	last  record.Stamp // of its last line, or later
 	size  int64
 	stuck bool // it could not be deleted, and a warning is out
+	plain bool // it cannot be compressed
 }
 
 func (d *Logdir) addArchiveLocked(a archive) {
@@ -17,20 +25,52 @@ func (d *Logdir) addArchiveLocked(a archive) {
 	d.archived += a.size
 }
 
-// trimLocked deletes the oldest archives until Keep are left. One that cannot
-// be deleted stays in the list, to be tried at every rotation, and does not
-// keep the log from going on or other archives from being deleted.
+// trimLocked deletes the oldest archives until the limits are kept. One that
+// cannot be deleted stays in the list, to be tried at every rotation, and does
+// not keep the log from going on or other archives from being deleted. The
+// order is that of the labels, which is that of the lines whatever the clock
+// did.
 func (d *Logdir) trimLocked() {
-	excess := max(len(d.archives)-d.opt.Keep, 0)
+	count, bytes := len(d.archives), d.archived
+	expired := d.opt.Now() - record.Stamp(d.opt.Age)
+	d.deleteLocked(func(a *archive) bool {
+		over := count > d.opt.Keep || d.opt.Total > 0 && bytes > d.opt.Total ||
+			d.opt.Age > 0 && a.last < expired
+		if over {
+			count--
+			bytes -= a.size
+		}
+		return over
+	})
+}
+
+// expireLocked deletes what has become too old since the last rotation, as
+// far as the stamp of the last line tells.
+func (d *Logdir) expireLocked() {
+	if d.opt.Age == 0 || len(d.archives) == 0 {
+		return
+	}
+	oldest := &d.archives[0]
+	if !oldest.stuck && oldest.last < d.last-record.Stamp(d.opt.Age) {
+		d.trimLocked()
+	}
+}
+
+// deleteLocked asks which archives to delete, oldest first.
+func (d *Logdir) deleteLocked(which func(a *archive) bool) {
 	kept := d.archives[:0]
-	for i, a := range d.archives {
-		if i < excess && d.removeLocked(&a) {
+	for _, a := range d.archives {
+		if which(&a) && d.removeLocked(&a) {
 			d.archived -= a.size
 			continue
 		}
 		kept = append(kept, a)
 	}
-	d.archives = kept
+	if len(kept) < len(d.archives) {
+		clear(d.archives[len(kept):])
+		d.archives = kept
+		d.publishLocked()
+	}
 }
 
 // removeLocked deletes an archive. Whoever has it open keeps it until then.
@@ -45,4 +85,31 @@ func (d *Logdir) removeLocked(a *archive) bool {
 	}
 	d.syncer.forget(a.name)
 	return true
+}
+
+// Configure sets other limits and trims what is over them at once; sizes and
+// periods hold for the next line. Dir and Service must be those of Open, or
+// empty; FS, Now and Log stay as they are.
+func (d *Logdir) Configure(o Options) error {
+	o.Dir, o.Service = cmp.Or(o.Dir, d.opt.Dir), cmp.Or(o.Service, d.opt.Service)
+	if o.Dir != d.opt.Dir || o.Service != d.opt.Service {
+		return fmt.Errorf("cannot configure %q: want the directory and service it was opened with", d.opt.Dir)
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	o = o.withDefaults()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
+	p := &d.opt
+	p.Size, p.Period, p.Zone = o.Size, o.Period, o.Zone
+	p.Compress = o.Compress
+	p.Keep, p.Total, p.Age, p.Min, p.Room = o.Keep, o.Total, o.Age, o.Min, o.Room
+	d.syncer.configure(o.Sync, o.SyncBytes)
+	d.trimLocked()
+	d.packLocked()
+	return nil
 }

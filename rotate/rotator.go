@@ -21,6 +21,7 @@ type rotation struct {
 	state  state
 	suffix string // of the archive that current becomes
 	fresh  File   // the new current, from link on
+	head   head   // of fresh
 	size   int64  // of fresh
 	name   string // of the archive, from replace on; "" if there is none
 }
@@ -50,7 +51,7 @@ const (
 	// were not fsynced are lost with it, as they would be without a rotation.
 	replace
 
-	// trim deletes the archives beyond Keep. A crash leaves some of them to
+	// trim deletes the archives over the limits. A crash leaves some of them to
 	// the next rotation.
 	trim
 )
@@ -84,6 +85,7 @@ func (d *Logdir) stepLocked() error {
 	case trim:
 		d.trimLocked()
 		d.rot = rotation{}
+		d.packLocked()
 	}
 	return nil
 }
@@ -93,7 +95,7 @@ func (d *Logdir) prepareLocked() error {
 	if err != nil {
 		return err
 	}
-	f, err := d.createFresh()
+	f, err := d.create(freshName)
 	if err != nil {
 		return d.wrap("create", freshName, err)
 	}
@@ -106,20 +108,21 @@ func (d *Logdir) prepareLocked() error {
 		f.Close()
 		return d.wrap("write", freshName, err)
 	}
+	d.rot.head = head{id: d.newID(), first: h.First, run: h.Run}
 	d.rot.fresh, d.rot.size, d.rot.state = f, int64(n), link
 	return nil
 }
 
-// createFresh makes the new current. What an earlier attempt has left of it
-// goes; it is never opened, because it need not be our file.
-func (d *Logdir) createFresh() (File, error) {
+// create makes a file under a temporary name. What an earlier attempt has left
+// of it goes; it is never opened, because it need not be our file.
+func (d *Logdir) create(name string) (File, error) {
 	const flags = os.O_RDWR | os.O_APPEND | os.O_CREATE | os.O_EXCL
-	f, err := d.dir.Open(freshName, flags, fileMode)
+	f, err := d.dir.Open(name, flags, fileMode)
 	if errors.Is(err, fs.ErrExist) {
-		if err := d.dir.Remove(freshName); err != nil {
+		if err := d.dir.Remove(name); err != nil {
 			return nil, err
 		}
-		f, err = d.dir.Open(freshName, flags, fileMode)
+		f, err = d.dir.Open(name, flags, fileMode)
 	}
 	if err != nil {
 		return nil, err
@@ -163,18 +166,30 @@ func (d *Logdir) replaceLocked() error {
 	if err := d.dir.Rename(freshName, currentName); err != nil {
 		return d.wrap("replace", currentName, err)
 	}
-	d.syncer.replaced(d.rot.name, d.cur, d.rot.fresh, d.rot.size)
-	if d.rot.name != "" {
-		d.addArchiveLocked(archive{name: d.rot.name, size: d.size})
+	old, rot := d.cur, d.rot
+	if rot.name != "" {
+		a := archive{head: d.head, name: rot.name, label: d.label, last: d.last, size: d.size}
+		if a.first == 0 {
+			a.last = a.label
+		}
+		d.addArchiveLocked(a)
 	}
-	d.setCurrentLocked(d.rot.fresh, d.rot.size)
+	d.setCurrentLocked(rot.fresh, rot.head, rot.size)
 	d.rot.fresh, d.rot.state = nil, trim
+	d.publishLocked() // before the old descriptor can be closed
+	d.syncer.replaced(rot.name, old, rot.fresh, rot.size)
 	return nil
 }
 
 // setCurrentLocked makes f, with size bytes of whole lines, current. d.run is
 // in force at its end.
-func (d *Logdir) setCurrentLocked(f File, size int64) {
-	d.cur, d.size, d.torn, d.records = f, size, false, false
+func (d *Logdir) setCurrentLocked(f File, h head, size int64) {
+	d.cur, d.head, d.size, d.torn, d.records = f, h, size, false, false
 	d.runFrom = size
+}
+
+// newID returns the id of a file newer than all others.
+func (d *Logdir) newID() uint64 {
+	d.ids++
+	return d.ids
 }

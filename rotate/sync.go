@@ -19,15 +19,15 @@ import (
 // written them. It is warned of once, until one succeeds, and returned by the
 // next Sync.
 type syncer struct {
-	dir      Dir
-	path     string
-	interval time.Duration
-	bytes    int64
-	log      *slog.Logger
+	dir  Dir
+	path string
+	log  *slog.Logger
 
 	flushing sync.Mutex // held by a flush; taken before mu
 
 	mu       sync.Mutex // guards what follows; held for no call that waits
+	interval time.Duration
+	bytes    int64
 	finished []finished // archives not yet fsynced, oldest first
 	names    bool       // the directory has changed
 	current  File
@@ -55,6 +55,16 @@ func newSyncer(dir Dir, o Options) *syncer {
 		dir: dir, path: o.Dir, interval: o.Sync, bytes: o.SyncBytes, log: o.Log,
 		kick: make(chan struct{}, 1),
 		quit: make(chan struct{}),
+	}
+}
+
+// configure sets other limits.
+func (s *syncer) configure(interval time.Duration, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.interval, s.bytes = interval, bytes
+	if s.running {
+		s.nowLocked()
 	}
 }
 
@@ -115,6 +125,14 @@ func (s *syncer) forget(name string) {
 	}
 }
 
+// renamed says that names have changed.
+func (s *syncer) renamed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names = true
+	s.nowLocked()
+}
+
 func (s *syncer) dirtyLocked(n int64) {
 	if s.dirty == 0 && n > 0 {
 		s.since = time.Now()
@@ -139,7 +157,9 @@ func (s *syncer) runLocked() {
 }
 
 func (s *syncer) run() {
+	s.mu.Lock()
 	timer := time.NewTimer(s.interval)
+	s.mu.Unlock()
 	defer timer.Stop()
 	for {
 		select {

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -8,8 +9,6 @@ import (
 	"math"
 	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
 )
 
 // Segment is a number of whole lines that follow each other in one file.
@@ -27,15 +26,10 @@ type Segment struct {
 // It reads what the files hold when it is called, while Append goes on; an
 // archive that retention deletes meanwhile may be missing.
 func (d *Logdir) Tail(maxLines int, maxBytes int64) ([]Segment, error) {
-	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
-		return nil, ErrClosed
+	cur, size, archives, err := d.view.all()
+	if err != nil {
+		return nil, err
 	}
-	cur, size := d.cur, d.size
-	archives := slices.Clone(d.archives)
-	d.mu.Unlock()
-
 	t := newTail(maxLines, maxBytes)
 	if cur != nil {
 		if err := t.take(cur, size); err != nil && !errors.Is(err, fs.ErrClosed) {
@@ -56,14 +50,27 @@ func (d *Logdir) Tail(maxLines int, maxBytes int64) ([]Segment, error) {
 
 func (d *Logdir) tailArchive(t *tail, a archive) error {
 	f, err := d.dir.Open(a.name, os.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
+	if errors.Is(err, fs.ErrNotExist) {
+		// It is gone, or compressed by now.
+		now, ok, _ := d.view.find(a.first, a.id-1)
+		if !ok || now.id != a.id || now.name == a.name {
+			return nil
+		}
+		return d.tailArchive(t, now.archive)
+	}
+	if err == nil {
+		defer f.Close()
+		if form := compressionOf(a.name); form != None {
+			err = t.takePacked(f, a.size, form)
+		} else {
+			err = t.take(f, a.size)
+		}
+	}
+	if err != nil && unreadable(err) {
+		d.passOver(a.name, err)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return t.take(f, a.size)
+	return err
 }
 
 // tail collects lines from the newest file to the oldest.
@@ -101,18 +108,65 @@ func (t *tail) take(f io.ReaderAt, size int64) error {
 	if _, err := c.file(f, body, l.start); err != nil {
 		return err
 	}
-	segment := Segment{First: c.next, Run: c.run, Lines: l.text}
-	if c.lines(l.text); c.next > t.oldest {
-		return nil
-	}
-	t.full = l.full
-	if l.count > 0 {
-		t.oldest = segment.First
-		t.lines -= l.count
-		t.bytes -= int64(len(l.text))
-		t.segments = append(t.segments, segment)
-	}
+	t.add(Segment{First: c.next, Run: c.run, Lines: l.text}, c, l.count, l.full)
 	return nil
+}
+
+// add adds count lines, before which c has counted.
+func (t *tail) add(s Segment, c counter, count int, full bool) {
+	if c.lines(s.Lines); c.next > t.oldest {
+		return
+	}
+	t.full = full
+	if count > 0 {
+		t.oldest = s.First
+		t.lines -= count
+		t.bytes -= int64(len(s.Lines))
+		t.segments = append(t.segments, s)
+	}
+}
+
+// takePacked adds the last lines of a compressed archive. Its summary says how
+// many lines to skip, so it is unpacked once.
+func (t *tail) takePacked(f io.ReaderAt, size int64, form Compression) error {
+	c, err := countPacked(f, size, form)
+	if err != nil || !c.ours || c.header.First >= t.oldest {
+		return err
+	}
+	u, err := newUnpacker(f, size, form)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	r := bufio.NewReaderSize(u, block)
+	n, err := skipLine(r) // the header
+	if err != nil {
+		return short(err)
+	}
+	before := counter{next: c.header.First, run: c.header.Run}
+	lines, left := int(c.seen), c.whole-n
+	for lines > t.lines || left > t.bytes {
+		n, err := before.one(r)
+		if err != nil {
+			return short(err)
+		}
+		lines--
+		left -= n
+	}
+	text := make([]byte, left)
+	if _, err := io.ReadFull(r, text); err != nil {
+		return short(err)
+	}
+	t.add(Segment{First: before.next, Run: before.run, Lines: text}, before, lines, lines < int(c.seen))
+	return nil
+}
+
+// short is the error for an archive that ends before its summary says so.
+func short(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errDamaged
+	}
+	return err
 }
 
 // lastLines are the last lines of a file that may be taken.
