@@ -33,6 +33,7 @@ type source struct {
 	direct   bool      // can always be read: epoll does not take it
 	blocking bool      // the kernel has no RWF_NOWAIT for it
 	grown    bool      // growing the pipe was tried
+	drained  int       // bytes read since ctx was done
 	vector   [1][]byte // for readNoWait, here because it escapes
 }
 

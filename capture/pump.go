@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,8 +26,14 @@ const (
 type Sink interface {
 	// Take is called once for each read(2) that completed a piece, with all
 	// the pieces it completed, in order. The batch and its texts are valid
-	// during the call only. One Pump never calls it concurrently.
-	Take(batch []Piece)
+	// until Take returns or goOn is called.
+	//
+	// A Sink that finds itself waiting for long may have goOn called, at most
+	// once, from any goroutine, while Take has not returned: the Pump then goes
+	// on in another goroutine and calls Take again. The goroutine that is still
+	// in the first call is the Sink's from then on, and ends when Take returns.
+	// Otherwise one Pump never calls Take concurrently.
+	Take(batch []Piece, goOn func())
 }
 
 // scratch is what reading needs; a Pump has one only while there is something
@@ -57,25 +64,65 @@ var scratches = sync.Pool{
 // each at most, finishes them and returns ctx.Err(). It does not wait for more,
 // but it does wait for the sink. Regular files are not read on.
 func Pump(ctx context.Context, limit int, sink Sink, inputs ...Input) error {
-	p := &pump{sink: sink}
-	defer p.close()
-	if err := p.open(limit, inputs); err != nil {
-		return err
+	ended := make(chan error, 1)
+	if p := begin(ctx, limit, sink, func(err error) { ended <- err }, inputs); p != nil {
+		p.work(0)
 	}
-	defer context.AfterFunc(ctx, p.watcher.interrupt)()
-	return p.pump(ctx)
+	return <-ended
 }
 
-// pump is the state of one call of Pump.
+// Start is Pump in a goroutine of its own. It returns at once; ended is called
+// when Pump would return, which is not held up by a Take that had goOn called.
+func Start(ctx context.Context, limit int, sink Sink, ended func(error), inputs ...Input) {
+	if p := begin(ctx, limit, sink, ended, inputs); p != nil {
+		go p.work(0)
+	}
+}
+
+// begin takes the inputs over. If they cannot be read it says so to ended and
+// returns nil.
+func begin(ctx context.Context, limit int, sink Sink, ended func(error), inputs []Input) *pump {
+	p := &pump{ctx: ctx, sink: sink, ended: ended}
+	p.goOn = func() { go p.work(p.turn.Add(1)) }
+	if err := p.open(limit, inputs); err != nil {
+		p.close()
+		ended(err)
+		return nil
+	}
+	p.uncancel = context.AfterFunc(ctx, p.watcher.interrupt)
+	return p
+}
+
+// pump is the state of one Pump. It belongs to the goroutine that works, so
+// that another can take the work over between two batches.
 type pump struct {
-	sink    Sink
+	ctx      context.Context
+	sink     Sink
+	ended    func(error)
+	goOn     func()        // made once: a closure for each Take would be garbage
+	turn     atomic.Uint64 // of the goroutine that works
+	uncancel func() bool
+
 	watcher *watcher
 	sources []*source // the watcher's ids are places in it
 	live    int       // sources not finished
 	direct  int       // those of them that the watcher does not take
 	scratch *scratch  // nil while there is nothing to read
 	err     error     // of sources that could not be read
+	why     error     // why reading ended, if not by itself
+
+	phase phase
+	queue []*source // to be read next, from the place at
+	at    int
 }
+
+type phase int
+
+const (
+	reading   phase = iota // until all sources are finished by themselves
+	draining               // ctx is done: while there is something, without waiting for more
+	finishing              // what is still open
+)
 
 // open takes all inputs over, also after an error: Pump owns them.
 func (p *pump) open(limit int, inputs []Input) error {
@@ -106,6 +153,9 @@ func (p *pump) open(limit int, inputs []Input) error {
 
 // close leaves nothing open, also after an error or a panic of the sink.
 func (p *pump) close() {
+	if p.uncancel != nil {
+		p.uncancel()
+	}
 	for _, s := range p.sources {
 		s.close()
 	}
@@ -115,66 +165,96 @@ func (p *pump) close() {
 	p.idle()
 }
 
-// pump reads until all sources are finished, or until it is interrupted
-// because ctx is done, and finishes them then.
-func (p *pump) pump(ctx context.Context) error {
-	err := p.run()
-	if err == errInterrupted {
-		p.drain()
-		err = ctx.Err()
-	}
-	for _, s := range p.sources {
-		p.finish(s)
-	}
-	return join(p.err, err)
-}
-
-// run reads until all sources are finished by themselves.
-func (p *pump) run() error {
-	for p.live > 0 {
-		ready, err := p.watcher.wait(p.direct > 0)
-		if err != nil {
-			return err
+// work hands on all batches there will be, or those up to one whose Take had
+// goOn called: another goroutine has the next turn then.
+func (p *pump) work(turn uint64) {
+	mine := true
+	defer func() {
+		if mine {
+			p.close()
 		}
-		for _, event := range ready {
-			p.read(p.sources[event.Fd])
-		}
-		if p.direct > 0 {
-			p.readDirect()
-		}
-	}
-	return nil
-}
-
-func (p *pump) readDirect() {
-	for _, s := range p.sources {
-		if s.direct && s.open() {
-			p.read(s)
-		}
-	}
-}
-
-// drain reads on while there is something, without waiting for more.
-func (p *pump) drain() {
-	drained := make([]int, len(p.sources))
-	for p.live > p.direct {
-		ready, err := p.watcher.poll()
-		if err != nil || len(ready) == 0 {
+	}()
+	for batch := p.next(); len(batch) > 0; batch = p.next() {
+		p.sink.Take(batch, p.goOn)
+		if mine = p.turn.Load() == turn; !mine {
 			return
 		}
-		for _, event := range ready {
-			s := p.sources[event.Fd]
-			n := p.read(s)
-			drained[event.Fd] += n
-			if n == 0 || drained[event.Fd] >= drainBytes {
-				p.finish(s)
+	}
+	mine = false
+	p.close()
+	p.ended(join(p.err, p.why))
+}
+
+// next returns the pieces to be handed on next, none if all is finished.
+func (p *pump) next() (batch []Piece) {
+	for len(batch) == 0 && p.live > 0 {
+		switch s := p.pick(); {
+		case p.phase == finishing, p.phase == draining && s.drained >= drainBytes:
+			batch = p.finish(s)
+		default:
+			batch = p.read(s)
+		}
+	}
+	return batch
+}
+
+// pick returns the source whose turn it is to be read, or to be finished. There
+// is one that is open.
+func (p *pump) pick() *source {
+	for {
+		for p.at < len(p.queue) {
+			s := p.queue[p.at]
+			p.at++
+			if s.open() {
+				return s
 			}
+		}
+		p.queue, p.at = p.queue[:0], 0
+		p.look()
+	}
+}
+
+// look fills the queue with what can be read, or begins the next phase.
+func (p *pump) look() {
+	switch p.phase {
+	case reading:
+		ready, err := p.watcher.wait(p.direct > 0)
+		p.enqueue(ready)
+		switch {
+		case err == errInterrupted:
+			p.phase, p.why = draining, p.ctx.Err()
+		case err != nil:
+			p.phase, p.why = finishing, err
+		case p.direct > 0:
+			p.enqueueDirect()
+		}
+	case draining:
+		ready, err := p.watcher.poll()
+		p.enqueue(ready)
+		if err != nil || len(ready) == 0 || p.live == p.direct {
+			p.phase = finishing
+		}
+	case finishing:
+		p.queue = append(p.queue, p.sources...)
+	}
+}
+
+func (p *pump) enqueue(ready []unix.EpollEvent) {
+	for _, event := range ready {
+		p.queue = append(p.queue, p.sources[event.Fd])
+	}
+}
+
+func (p *pump) enqueueDirect() {
+	for _, s := range p.sources {
+		if s.direct {
+			p.queue = append(p.queue, s)
 		}
 	}
 }
 
-// read does one read(2) of s, which is ready, and hands on what it completes.
-func (p *pump) read(s *source) int {
+// read does one read(2) of s, which is ready, and returns what it completes.
+func (p *pump) read(s *source) []Piece {
 	if p.scratch == nil {
 		p.scratch = scratches.Get().(*scratch)
 	}
@@ -185,24 +265,23 @@ func (p *pump) read(s *source) int {
 		p.watcher.settle()
 	}
 	switch {
-	case err == unix.EAGAIN:
-	case err != nil:
+	case err == unix.EAGAIN && p.phase == reading:
+		return nil
+	case err != nil && err != unix.EAGAIN:
 		p.err = join(p.err, fmt.Errorf("cannot read %s: %w", s.stream, err))
-		p.finish(s)
-	case n == 0:
-		p.finish(s)
-	default:
-		p.scratch.pieces = s.splitter.Split(buf[:n], p.scratch.pieces[:0])
-		p.take(p.scratch.pieces)
+		return p.finish(s)
+	case n <= 0:
+		return p.finish(s)
 	}
-	return n
+	if p.phase == draining {
+		s.drained += n
+	}
+	p.scratch.pieces = s.splitter.Split(buf[:n], p.scratch.pieces[:0])
+	return p.scratch.pieces
 }
 
-// finish hands on the unfinished line of s and closes it, once.
-func (p *pump) finish(s *source) {
-	if !s.open() {
-		return
-	}
+// finish closes s and returns its unfinished line.
+func (p *pump) finish(s *source) []Piece {
 	p.live--
 	if s.direct {
 		p.direct--
@@ -210,13 +289,7 @@ func (p *pump) finish(s *source) {
 		p.watcher.remove(s.fd)
 	}
 	s.close()
-	p.take(s.splitter.Finish(nil))
-}
-
-func (p *pump) take(batch []Piece) {
-	if len(batch) > 0 {
-		p.sink.Take(batch)
-	}
+	return s.splitter.Finish(nil)
 }
 
 // idle gives back what only reading needs.

@@ -59,17 +59,17 @@ func TestPumpDrainsAfterInterrupt(t *testing.T) {
 	outR, outW := pipe(t)
 	errR, errW := pipe(t)
 	var c collect
-	p := &pump{sink: &c}
-	defer p.close()
-	if err := p.open(0, []Input{{outR, Stdout}, {errR, Stderr}}); err != nil {
+	ctx, cancel := context.WithCancel(t.Context())
+	var err error
+	p := begin(ctx, 0, &c, func(e error) { err = e }, []Input{{outR, Stdout}, {errR, Stderr}})
+	if p == nil {
 		t.Fatal(err)
 	}
 	write(t, errW, "a\n")
 	write(t, outW, "b\nc")
-	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	p.watcher.interrupt()
-	if err := p.pump(ctx); err != context.Canceled {
+	if p.work(0); err != context.Canceled {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
 	wantBatches(t, &c, "stderr:a", "stdout:b", "stdout:c+")
@@ -109,13 +109,13 @@ func TestPumpCancelIsBounded(t *testing.T) {
 			taken += 64 * len(batch)
 			write(t, w, lines)
 		})
-		p := &pump{sink: sink}
-		defer p.close()
-		if err := p.open(0, []Input{{r, Stdout}}); err != nil {
-			t.Fatal(err)
+		p := begin(t.Context(), 0, sink, func(error) {}, []Input{{r, Stdout}})
+		if p == nil {
+			t.Fatal("cannot begin")
 		}
+		p.phase = draining
 		write(t, w, lines)
-		p.drain()
+		p.work(0)
 		if taken < drainBytes || taken > drainBytes+readSize {
 			t.Errorf("took %d bytes, want %d and little more", taken, drainBytes)
 		}

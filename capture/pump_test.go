@@ -23,7 +23,7 @@ type collect struct {
 	onTake  func()
 }
 
-func (c *collect) Take(batch []Piece) {
+func (c *collect) Take(batch []Piece, _ func()) {
 	var shown []string
 	for _, p := range batch {
 		text := fmt.Sprintf("%s:%.40s", p.Stream, p.Text)
@@ -181,7 +181,7 @@ func TestPumpTakesTurns(t *testing.T) {
 
 type sinkFunc func([]Piece)
 
-func (f sinkFunc) Take(batch []Piece) { f(batch) }
+func (f sinkFunc) Take(batch []Piece, _ func()) { f(batch) }
 
 // An input that ends is finished while the other goes on.
 func TestPumpFinishesEachInput(t *testing.T) {
@@ -344,5 +344,54 @@ func TestPumpLeavesNothingBehind(t *testing.T) {
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {
 		t.Errorf("%d goroutines, want %d", n, goroutines)
+	}
+}
+
+// slow is a Sink whose first Take waits until it is told to end.
+type slow struct {
+	collect
+	entered chan func()   // goOn of the first Take
+	release chan struct{} // ends it
+	left    chan struct{} // closed then
+}
+
+func (s *slow) Take(batch []Piece, goOn func()) {
+	s.collect.Take(batch, nil)
+	if len(s.batches) == 1 {
+		s.entered <- goOn
+		<-s.release
+		close(s.left)
+	}
+}
+
+func TestPumpGoesOnWithoutASlowTake(t *testing.T) {
+	for _, end := range []string{"end of file", "cancelled"} {
+		t.Run(end, func(t *testing.T) {
+			outR, outW := pipe(t)
+			errR, errW := pipe(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			s := &slow{entered: make(chan func()), release: make(chan struct{}), left: make(chan struct{})}
+			ended := make(chan error, 1)
+			write(t, outW, "a\nb")
+			Start(ctx, 0, s, func(err error) { ended <- err }, Input{outR, Stdout}, Input{errR, Stderr})
+			goOn := <-s.entered
+			write(t, outW, "c\nd")
+			goOn()
+			var want error
+			if end == "cancelled" {
+				cancel()
+				want = context.Canceled
+			} else {
+				outW.Close()
+				errW.Close()
+			}
+			if err := <-ended; err != want {
+				t.Errorf("ended with %v, want %v", err, want)
+			}
+			wantBatches(t, &s.collect, "stdout:a", "stdout:bc", "stdout:d+")
+			close(s.release)
+			<-s.left
+		})
 	}
 }

@@ -126,13 +126,27 @@ func (b *Batch) Chunks() [][]byte {
 
 // Commit shows the batch to readers and drops what the limits no longer let
 // the ring hold.
-func (b *Batch) Commit() {
+func (b *Batch) Commit() { b.commit(nil) }
+
+// CommitHeld is Commit for a writer who is not done with what Chunks returned:
+// that stays as it is until the chunks returned here, which are the same, are
+// released.
+func (b *Batch) CommitHeld() (held []Chunk) {
+	b.commit(&held)
+	b.chunks = nil // the writer's
+	return held
+}
+
+func (b *Batch) commit(held *[]Chunk) {
 	b.seal()
 	r := b.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, nb := range b.fresh {
 		nb.refs = 1
+	}
+	if held != nil {
+		*held = b.pinLocked()
 	}
 	r.blocks = append(r.blocks, b.fresh...)
 	if r.stats.AppendedLines == 0 && len(b.fill) > 0 {
@@ -149,6 +163,14 @@ func (b *Batch) Commit() {
 		r.head = r.tail
 	}
 	r.evictLocked()
+}
+
+func (b *Batch) pinLocked() (held []Chunk) {
+	for i, f := range b.fill {
+		f.b.refs++
+		held = append(held, Chunk{Data: b.chunks[i], First: f.b.first, Run: f.b.run, r: b.r, b: f.b})
+	}
+	return held
 }
 
 func (r *Ring) publishLocked(f fill) {

@@ -23,7 +23,7 @@ func (r *Ring) newBlock(n int) *block {
 
 // evictLocked drops the oldest records until the limits are kept.
 func (r *Ring) evictLocked() {
-	for r.overLocked() && r.stats.HeldLines > 1 {
+	for r.overLocked() && r.stats.HeldLines > 1 && r.head.Seq < r.keep {
 		if !r.evictBlockLocked() {
 			r.evictRecordLocked()
 		}
@@ -41,7 +41,7 @@ func (r *Ring) overLocked() bool {
 // evictBlockLocked drops the whole oldest block if the ring is over its
 // limits without it too.
 func (r *Ring) evictBlockLocked() bool {
-	if len(r.blocks) < 2 || r.head.Off > 0 {
+	if len(r.blocks) < 2 || r.head.Off > 0 || r.blocks[1].first > r.keep {
 		return false
 	}
 	b := r.blocks[0]

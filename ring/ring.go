@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"math"
 	"sync"
 
 	"logfs/ring/record"
@@ -59,6 +60,7 @@ type Ring struct {
 	last   record.Stamp
 	stats  Stats
 	spare  *block // one dropped block nobody pins, to be used again
+	keep   uint64 // records from this number on are not dropped
 }
 
 // A Cursor is a position between two records.
@@ -86,7 +88,7 @@ type block struct {
 
 // New makes an empty ring whose first record gets the number 1.
 func New(l Limits) *Ring {
-	r := &Ring{limits: l.orDefaults()}
+	r := &Ring{limits: l.orDefaults(), keep: KeepNone}
 	r.batch.r = r
 	r.Start(1, 0)
 	return r
@@ -190,6 +192,18 @@ func (r *Ring) unrefLocked(b *block, pinned bool) {
 	case b.refs == 0:
 		r.spare = b
 	}
+}
+
+// KeepNone is what Keep takes for nothing.
+const KeepNone = math.MaxUint64
+
+// Keep has the records numbered from and later stay, whatever the limits say,
+// until it is called again. It does not bring back what has been dropped.
+func (r *Ring) Keep(from uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keep = from
+	r.evictLocked()
 }
 
 // Limits returns the limits in force.

@@ -126,6 +126,61 @@ func fillWith(r *Ring, n int, text string) {
 	}
 }
 
+func TestCommitHeldKeepsTheChunks(t *testing.T) {
+	r := New(Limits{Lines: 2, Bytes: 1 << 20})
+	fillWith := func(text string) *Batch {
+		b := r.Begin()
+		for range 500 {
+			b.Add(7, record.Out, false, []byte(text))
+		}
+		return b
+	}
+	b := fillWith("kept as it is")
+	chunks := b.Chunks()
+	want := bytes.Clone(bytes.Join(chunks, nil))
+	held := b.CommitHeld()
+	if len(held) != len(chunks) || len(held) < 2 {
+		t.Fatalf("%d chunks held of %d, want all of several", len(held), len(chunks))
+	}
+	for range 5 {
+		fillWith("overwrites what is free").Commit()
+	}
+	if got := bytes.Join(chunks, nil); !bytes.Equal(got, want) {
+		t.Error("the chunks have changed under their writer")
+	}
+	for _, c := range held {
+		c.Release()
+	}
+	if n := r.Stats().PinnedBytes; n != 0 {
+		t.Errorf("%d bytes pinned after the release", n)
+	}
+}
+
+func TestKeep(t *testing.T) {
+	r := New(Limits{Lines: 10, Bytes: 1 << 20})
+	add := func(n int) {
+		b := r.Begin()
+		for range n {
+			b.Add(7, record.Out, false, bytes.Repeat([]byte{'x'}, 100))
+		}
+		b.Commit()
+	}
+	add(15)
+	r.Keep(12)
+	add(400)
+	if first, next := r.Bounds(); first != 12 || next != 416 {
+		t.Errorf("held %d to %d, want 12 to 416", first, next)
+	}
+	r.Keep(14)
+	if first, _ := r.Bounds(); first != 14 {
+		t.Errorf("held from %d, want 14", first)
+	}
+	r.Keep(KeepNone)
+	if first, _ := r.Bounds(); first != 406 {
+		t.Errorf("held from %d, want 406: the limits are in force again", first)
+	}
+}
+
 func TestPinnedChunkOutlivesEviction(t *testing.T) {
 	r := New(Limits{Lines: 10, Bytes: 1 << 20})
 	fillWith(r, 5, "old")

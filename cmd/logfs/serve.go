@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -100,25 +101,62 @@ func (s *serving) serve() error {
 
 // untilEnd answers signals up to the one that ends the daemon.
 func (s *serving) untilEnd(d *daemon.Daemon) {
+	rotate := errand{do: d.Rotate}
+	flush := errand{do: d.Flush}
 	for sig := range s.received {
 		log := s.options.Log.With("signal", sig)
 		switch {
 		case sig == unix.SIGALRM:
-			warnOf(log, d.Rotate(nil))
+			rotate.begin(log)
 		case sig == unix.SIGUSR1:
-			warnOf(log, d.Flush(nil))
+			flush.begin(log)
 		case sig == unix.SIGHUP && !s.hupEnds:
 			log.Warn("reload is not supported: restart the daemon to use a new configuration")
 		default:
 			log.Info("ending")
+			rotate.await()
+			flush.await()
 			return
 		}
 	}
 }
 
-func warnOf(log *slog.Logger, err error) {
-	if err != nil {
-		log.Warn("not done for all services", "err", err)
+// An errand is something done to all services that may wait for their disks:
+// beside, so that it holds up no other signal.
+type errand struct {
+	do    func(names []string) error
+	ended chan struct{} // of the last one begun
+}
+
+// errandPatience is how long the end of the daemon waits for one.
+const errandPatience = time.Second
+
+func (e *errand) begin(log *slog.Logger) {
+	if e.ended != nil {
+		select {
+		case <-e.ended:
+		default:
+			log.Warn("not done once more: a disk is still busy with the last time")
+			return
+		}
+	}
+	ended := make(chan struct{})
+	e.ended = ended
+	go func() {
+		defer close(ended)
+		if err := e.do(nil); err != nil {
+			log.Warn("not done for all services", "err", err)
+		}
+	}()
+}
+
+func (e *errand) await() {
+	if e.ended == nil {
+		return
+	}
+	select {
+	case <-e.ended:
+	case <-time.After(errandPatience):
 	}
 }
 

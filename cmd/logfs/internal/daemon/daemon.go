@@ -52,6 +52,8 @@ type Daemon struct {
 	children sync.WaitGroup // what ends their process groups
 	live     sync.WaitGroup // captures and ends of runs
 
+	watchdog *watchdog // of all logs
+
 	gate     sync.RWMutex // held for reading while a name is taken or a run begins
 	stopping bool         // guarded by gate
 
@@ -89,7 +91,7 @@ func newDaemon(o Options) *Daemon {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Daemon{o: o, hurry: make(chan struct{}), services: map[string]*service{}}
+	d := &Daemon{o: o, hurry: make(chan struct{}), watchdog: newWatchdog(), services: map[string]*service{}}
 	d.serving, d.stop = context.WithCancel(context.Background())
 	d.capturing, d.cut = context.WithCancel(context.Background())
 	return d
@@ -187,7 +189,7 @@ func (d *Daemon) open(c config.Service) (*service, error) {
 			Dir: filepath.Join(d.o.Config.Store, c.Name), Service: c.Name,
 			Size: c.Size, Keep: c.Keep, Sync: c.Sync, Log: events,
 		},
-		Now: d.o.Now, Log: events,
+		Now: d.o.Now, Log: events, watchdog: d.watchdog,
 	})
 	if err != nil {
 		return nil, exit.Refusedf("cannot open the log of service %q: %w", c.Name, err)

@@ -295,7 +295,7 @@ func TestStatus(t *testing.T) {
 	idle.Detach()
 	r, ends := dt.attach(t, "web", control.Command)
 	must(t, r.Start(77))
-	dt.find("web").log.Take(pieces("12345"))
+	dt.find("web").log.Take(pieces("12345"), noStall)
 	c.add(90*time.Second + time.Millisecond)
 	var b strings.Builder
 	dt.Status(&b)
@@ -317,7 +317,7 @@ func TestStatus(t *testing.T) {
 
 func TestRotateAndFlush(t *testing.T) {
 	dt := openDaemon(t, newOptions(t, config.Service{Name: "web"}, config.Service{Name: "db"}))
-	dt.find("web").log.Take(pieces("x"))
+	dt.find("web").log.Take(pieces("x"), noStall)
 	must(t, dt.Flush(nil))
 	must(t, dt.Rotate([]string{"web"}))
 	if names, _ := filepath.Glob(filepath.Join(dt.o.Config.Store, "web", "@*.s")); len(names) != 1 {

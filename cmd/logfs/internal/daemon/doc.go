@@ -6,8 +6,9 @@
 //
 //   - log: the ring and the logdir of one service, and its numbering;
 //   - run: one life of a service, from start mark to exit mark;
-//   - gap: numbers that the ring has given out and the files do not have,
-//     because the disk refused them;
+//   - writer: the role of bringing lines to the files, on time or late;
+//   - gap: numbers that the ring has given up and the files do not have,
+//     because the disk did not take the lines in time;
 //   - tree: the mount that shows the logs as files. Without one, all else works.
 //
 // # What happens to a batch of lines
@@ -15,16 +16,24 @@
 // It is stamped with one reading of the clock and encoded into the ring,
 // invisible; the same bytes are written to the logdir; then the ring publishes
 // it and the followers are woken. So nobody reads a line that a crash could take
-// back. A disk that refuses the write does not stop this: ring and followers go
-// on, and the files get a mark with the exact numbers when they take writes
-// again.
+// back, as long as the disk is on time.
+//
+// A disk that refuses a write, or does not answer within 50 ms, does not stop
+// this: the ring publishes the batch, capture goes on into the ring, and the
+// writer follows when the disk lets it. What the ring must give up before that
+// is lost, and the files get a mark with the exact numbers in its place; or,
+// with Block, the service waits: at once if writes are refused, when the ring is
+// full if they only take long. Until the files have them, kill -9 costs these
+// lines, and an end of the daemon those that the disk still does not take.
 //
 // # Concurrency
 //
 // A Daemon and a Log are safe for concurrent use. Each service has one lock for
-// its log, held over the write to disk, and one for its state, held over no
-// I/O at all, because a lookup in the tree may ask for it. Each run has a
-// goroutine for capture and one for its end.
+// its log and one for its state, both held over no I/O, because a lookup in the
+// tree may ask for the state and capture goes on while a write waits. Each run
+// has a goroutine for capture and one for its end. Capture writes to disk
+// itself; one that is stuck in a write leaves capture to another goroutine, see
+// writer.
 //
 // # Non-goals
 //

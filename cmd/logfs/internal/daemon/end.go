@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"logfs/cmd/logfs/internal/exit"
 )
@@ -46,6 +47,9 @@ func (d *Daemon) finish() error {
 	d.stopping = true
 	d.gate.Unlock()
 	d.cut()
+	for _, s := range d.list() {
+		s.log.Release()
+	}
 	d.live.Wait()
 	return d.unwind()
 }
@@ -59,13 +63,33 @@ func (d *Daemon) hurryUp(hurry, ended <-chan struct{}) {
 }
 
 // closeLogs is called when nothing writes to them any more.
-func (d *Daemon) closeLogs() (err error) {
-	for _, s := range d.list() {
-		if cerr := s.log.Close(); cerr != nil {
-			err = errors.Join(err, fmt.Errorf("cannot close the log of service %q: %w", s.settings.Name, cerr))
+func (d *Daemon) closeLogs() error {
+	return inParallel(d.list(), func(s *service) error {
+		if err := s.log.Close(); err != nil {
+			return fmt.Errorf("cannot close the log of service %q: %w", s.settings.Name, err)
 		}
+		return nil
+	})
+}
+
+// disks is how many logs are worked on at the same time, so that one on a slow
+// disk does not hold up all others.
+const disks = 32
+
+// inParallel does one thing to all services and joins the errors, in order.
+func inParallel(services []*service, do func(*service) error) error {
+	var wait sync.WaitGroup
+	places := make(chan struct{}, disks)
+	errs := make([]error, len(services))
+	for i, s := range services {
+		places <- struct{}{}
+		wait.Go(func() {
+			errs[i] = do(s)
+			<-places
+		})
 	}
-	return err
+	wait.Wait()
+	return errors.Join(errs...)
 }
 
 // Rotate begins new files for the services named, or for all.
@@ -80,17 +104,21 @@ func (d *Daemon) Flush(names []string) error {
 
 // each does one thing to all services named, also after an error. If a name is
 // unknown it does nothing.
-func (d *Daemon) each(verb string, names []string, do func(*Log) error) (err error) {
+func (d *Daemon) each(verb string, names []string, do func(*Log) error) error {
 	services, err := d.named(names)
 	if err != nil {
 		return err
 	}
-	for _, s := range services {
-		if derr := do(s.log); derr != nil && err == nil {
-			err = exit.Refusedf("cannot %s the log of service %q: %w", verb, s.settings.Name, derr)
+	err = inParallel(services, func(s *service) error {
+		if err := do(s.log); err != nil {
+			return fmt.Errorf("cannot %s the log of service %q: %w", verb, s.settings.Name, err)
 		}
+		return nil
+	})
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		return exit.With(exit.Refused, all.Unwrap()[0]) // an error is one line
 	}
-	return err
+	return nil
 }
 
 func (d *Daemon) named(names []string) ([]*service, error) {

@@ -68,7 +68,24 @@ func (e *events) logger() *slog.Logger { return slog.New(slog.NewTextHandler(e, 
 type disk struct {
 	room     atomic.Int64 // bytes that may still be written; negative: all
 	attempts atomic.Int64
+	gate     atomic.Pointer[gate] // shut while not nil
+	delay    atomic.Int64         // of each write
 }
+
+// gate holds writes up.
+type gate struct {
+	entered chan struct{} // gets a token for each write that waits
+	opened  chan struct{}
+}
+
+// shut makes writes wait until open is called.
+func (d *disk) shut() *gate {
+	g := &gate{make(chan struct{}, 100), make(chan struct{})}
+	d.gate.Store(g)
+	return g
+}
+
+func (d *disk) open() { close(d.gate.Swap(nil).opened) }
 
 func newDisk() *disk {
 	d := &disk{}
@@ -128,6 +145,13 @@ type diskFile struct {
 
 func (f *diskFile) Write(b []byte) (int, error) {
 	f.disk.attempts.Add(1)
+	if g := f.disk.gate.Load(); g != nil {
+		g.entered <- struct{}{}
+		<-g.opened
+	}
+	if d := f.disk.delay.Load(); d > 0 {
+		time.Sleep(time.Duration(d)) // in a bubble of its own time
+	}
 	room := f.disk.room.Load()
 	if room < 0 || int64(len(b)) <= room {
 		return f.File.Write(b)
@@ -154,6 +178,9 @@ func infoOf(fi fs.FileInfo) rotate.Info {
 	return rotate.Info{Mode: uint32(fi.Mode().Perm()), Regular: fi.Mode().IsRegular(), Size: fi.Size(),
 		Dev: st.Dev, Ino: st.Ino}
 }
+
+// noStall is for batches whose write returns.
+func noStall() {}
 
 // pieces makes a batch of stdout lines.
 func pieces(texts ...string) (batch []capture.Piece) {

@@ -20,27 +20,38 @@ type LogOptions struct {
 	// Ring bounds the memory; Rotate describes the logdir. Log opens both.
 	Ring   ring.Limits
 	Rotate rotate.Options
+	// Block has the service wait for a disk that takes no writes. Without, the
+	// oldest lines that wait in the ring are lost when that is full.
+	Block bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets the warnings; its attributes should name the service.
 	Log *slog.Logger
+
+	watchdog *watchdog // nil is one for this log alone
 }
 
 // A Log is the lines of one service: the newest in a ring, all of them in a
 // logdir, and the numbers they have. It is a capture.Sink.
 type Log struct {
-	ring *ring.Ring
-	now  func() time.Time
-	log  *slog.Logger
-	lost atomic.Uint64 // lines that are not in the files, since the start
-	disk atomic.Int64  // bytes in the files, after the last write
-	wake atomic.Pointer[func()]
+	ring  *ring.Ring
+	dir   *rotate.Logdir
+	block bool
+	now   func() time.Time
+	log   *slog.Logger
+	lost  atomic.Uint64 // lines that the files will never have, since the start
+	disk  atomic.Int64  // bytes in the files, after the last write
+	wake  atomic.Pointer[func()]
 
-	mu     sync.Mutex // guards the following, and is held over writes to disk
-	dir    *rotate.Logdir
-	stamps stamps
-	gap    gap
-	mark   []byte // of the mark being made
+	watchdog *watchdog
+
+	tried atomic.Bool // somebody waits for an fsync at the end of a run
+
+	mu      sync.Mutex // guards the following; held over no I/O
+	changed sync.Cond  // told of what await waits for
+	stamps  stamps
+	mark    []byte // of the mark being made
+	writer  writer
 }
 
 // OpenLog opens the logdir, recovers its numbering and fills the ring with its
@@ -56,7 +67,12 @@ func OpenLog(o LogOptions) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, dir: dir}
+	if o.watchdog == nil {
+		o.watchdog = newWatchdog()
+	}
+	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, dir: dir, block: o.Block, watchdog: o.watchdog}
+	l.changed.L = &l.mu
+	l.writer.init(l)
 	l.disk.Store(dir.DiskBytes())
 	if err := l.refill(o.Ring); err != nil {
 		return nil, errors.Join(err, dir.Close())
@@ -97,7 +113,8 @@ func (l *Log) refill(limits ring.Limits) error {
 // Ring is where readers find the lines.
 func (l *Log) Ring() *ring.Ring { return l.ring }
 
-// Lost returns how many lines the disk refused since the log was opened.
+// Lost returns how many lines the files will never have, because the disk did
+// not take them in time, since the log was opened.
 func (l *Log) Lost() uint64 { return l.lost.Load() }
 
 // DiskBytes returns the size of the log's files. It never waits for the disk.
@@ -106,19 +123,27 @@ func (l *Log) DiskBytes() int64 { return l.disk.Load() }
 // OnCommit has wake called after each batch from now on.
 func (l *Log) OnCommit(wake func()) { l.wake.Store(&wake) }
 
-// Take stores one batch of lines: first on disk, then for readers to see.
-func (l *Log) Take(batch []capture.Piece) {
+// Take stores one batch of lines: first on disk, then for readers to see. While
+// the disk is behind, readers see it at once, and the files get it later.
+func (l *Log) Take(batch []capture.Piece, goOn func()) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	first := l.stamps.take(record.Stamp(now.UnixNano()), len(batch))
+	for l.waitsLocked() {
+		l.changed.Wait()
+	}
+	first := l.stamps.take(record.Stamp(l.now().UnixNano()), len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
 		b.Add(first+record.Stamp(i), kindOf(p.Stream), p.More, p.Text)
 	}
-	l.storeLocked(now, b, span{first: b.First(), next: b.Next(), run: b.Run(), stamp: first, until: l.stamps.last})
-	l.publish(b)
+	if l.writer.late {
+		l.queueLocked(b)
+		l.mu.Unlock()
+		return
+	}
+	l.launchLocked(b, goOn)
+	l.mu.Unlock()
+	l.fly()
 }
 
 func kindOf(s capture.Stream) record.Kind {
@@ -130,137 +155,136 @@ func kindOf(s capture.Stream) record.Kind {
 
 // BeginRun writes the start mark of a new run and returns its number. What a
 // killed daemon left without exit mark stays as it is.
-func (l *Log) BeginRun(pid int) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	run := l.ring.Run() + 1
-	l.markLocked(record.AppendStart(l.mark[:0], run, pid), run)
+func (l *Log) BeginRun(pid int) (run uint64) {
+	l.storeMark(func(dst []byte) []byte {
+		run = l.ring.Run() + 1
+		return record.AppendStart(dst, run, pid)
+	})
 	return run
 }
 
-// EndRun writes the exit mark and brings the run to stable storage.
+// EndRun writes the exit mark and brings the run to stable storage, unless the
+// disk takes too long.
 func (l *Log) EndRun(e record.Exit) {
-	l.mu.Lock()
-	l.markLocked(record.AppendExit(l.mark[:0], e), 0)
-	l.mu.Unlock()
-	if err := l.Sync(); err != nil {
+	l.storeMark(func(dst []byte) []byte { return record.AppendExit(dst, e) })
+	if l.late() || !l.tried.CompareAndSwap(false, true) {
+		return // the warning is out
+	}
+	err := patiently(runPatience, func() error {
+		defer l.tried.Store(false)
+		return l.dir.Sync()
+	})
+	if err != nil {
 		l.log.Warn("the end of a run may not be on disk yet", "err", err)
 	}
 }
 
-// markLocked stores one mark; begins is the run it begins, 0 for other marks.
-func (l *Log) markLocked(text []byte, begins uint64) {
-	l.mark = text
-	now := l.now()
-	t := l.stamps.take(record.Stamp(now.UnixNano()), 1)
-	b := l.ring.Begin()
-	b.Add(t, record.Mark, false, text)
-	s := span{first: b.First(), next: b.Next(), run: b.Run(), stamp: t, until: t}
-	if begins > 0 {
-		s.start, s.startRun = b.Chunks()[0], begins
+// storeMark stores one mark. It never waits for a disk that is behind.
+func (l *Log) storeMark(text func(dst []byte) []byte) {
+	l.mu.Lock()
+	for l.writer.flying {
+		l.changed.Wait()
 	}
-	l.storeLocked(now, b, s)
-	l.publish(b)
+	l.mark = text(l.mark[:0])
+	t := l.stamps.take(record.Stamp(l.now().UnixNano()), 1)
+	b := l.ring.Begin()
+	b.Add(t, record.Mark, false, l.mark)
+	if l.writer.late {
+		l.noteStartLocked(b, t)
+		l.queueLocked(b)
+		l.mu.Unlock()
+		return
+	}
+	done, late := make(chan struct{}), make(chan struct{})
+	l.launchLocked(b, func() { close(late) })
+	l.mu.Unlock()
+	go func() {
+		defer close(done)
+		l.fly()
+	}()
+	select {
+	case <-done:
+	case <-late:
+	}
 }
 
 func (l *Log) publish(b *ring.Batch) {
 	b.Commit()
+	l.wakeReaders()
+}
+
+func (l *Log) wakeReaders() {
 	if wake := l.wake.Load(); wake != nil {
 		(*wake)()
 	}
 }
 
-// storeLocked writes the batch, all of which s describes, to the logdir. What
-// the disk refuses becomes part of the gap.
-func (l *Log) storeLocked(now time.Time, b *ring.Batch, s span) {
-	if l.gap.open() {
-		if now.Before(l.gap.retry) || l.closeGapLocked(now) != nil {
-			l.missLocked(s)
-			return
-		}
-	}
-	written, err := l.writeLocked(b.Chunks(), s)
-	l.disk.Store(l.dir.DiskBytes())
-	switch {
-	case written < s.next:
-		s.first = written
-		l.missLocked(s)
-		l.gap.delay(now)
-		l.log.Warn("the logdir takes no writes; lines are missing on disk until it does", "err", err)
-	case err != nil:
-		l.log.Warn("the logdir is in trouble; no line is lost so far", "err", err)
-	}
-}
+// How long an answer of the disk is waited for. Whoever gives up leaves the
+// call to itself.
+const (
+	runPatience   = time.Second      // at the end of a run, which is then begun anew
+	askPatience   = time.Minute      // by somebody who asked for it
+	closePatience = 10 * time.Second // at the end of the daemon
+)
 
-// writeLocked writes chunks, the stored form of s, and returns the first number
-// that is not in the files.
-func (l *Log) writeLocked(chunks [][]byte, s span) (written uint64, err error) {
-	written = s.first
-	for i, c := range chunks {
-		next := s.next
-		if i < len(chunks)-1 {
-			next = written + uint64(bytes.Count(c, newline))
-		}
-		if written, err = l.dir.Append(c, written, next, s.run); written < next {
-			break
-		}
+// patiently runs do, which may wait for the disk, and waits for it for as long as
+// patience.
+func patiently(patience time.Duration, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-late.C:
+		return fmt.Errorf("the disk has not answered for %v", patience)
 	}
-	return written, err
-}
-
-var newline = []byte{'\n'}
-
-// missLocked counts s as missing in the files.
-func (l *Log) missLocked(s span) {
-	before := l.gap.lost()
-	l.gap.add(s)
-	l.lost.Add(l.gap.lost() - before)
-}
-
-// closeGapLocked tells the files what they miss, if the disk lets it.
-func (l *Log) closeGapLocked(now time.Time) error {
-	lost := l.gap.lost()
-	written, err := l.dir.Append(l.gap.marks(nil), l.gap.from, l.gap.next, l.gap.run)
-	if l.gap.filled(written); l.gap.open() {
-		l.gap.delay(now)
-		return fmt.Errorf("cannot write the mark of %d lost lines: %w", lost, err)
-	}
-	l.gap = gap{}
-	l.log.Warn("the logdir takes writes again", "lost", lost)
-	return nil
-}
-
-// tryGap closes the gap, if there is one, without regard to the retry time:
-// somebody asked for the files to be complete.
-func (l *Log) tryGap() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.gap.open() {
-		return nil
-	}
-	return l.closeGapLocked(l.now())
 }
 
 // Sync brings what was taken to stable storage.
 func (l *Log) Sync() error {
-	if err := l.tryGap(); err != nil {
-		return err
-	}
-	return l.dir.Sync()
+	return patiently(askPatience, func() error {
+		if err := l.settle(); err != nil {
+			return err
+		}
+		return l.dir.Sync()
+	})
 }
 
 // Rotate begins a new file on disk.
 func (l *Log) Rotate() error {
-	if err := l.tryGap(); err != nil {
+	return patiently(askPatience, func() error {
+		if err := l.settle(); err != nil {
+			return err
+		}
+		err := l.dir.Rotate()
+		l.disk.Store(l.dir.DiskBytes())
 		return err
-	}
-	err := l.dir.Rotate()
-	l.disk.Store(l.dir.DiskBytes())
-	return err
+	})
 }
 
-// Close closes the logdir. The log takes nothing any more. A gap that cannot be
-// told to the files now never will: its numbers will be given out again.
+// Release ends all waiting for the disk in Take, now and later: the daemon
+// ends.
+func (l *Log) Release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writer.released = true
+	l.changed.Broadcast()
+}
+
+// Close closes the logdir. The log takes nothing any more. What cannot be
+// written now never will be: its numbers will be given out again.
 func (l *Log) Close() error {
-	return errors.Join(l.tryGap(), l.dir.Close())
+	err := patiently(closePatience, func() error {
+		err := l.settle()
+		l.mu.Lock()
+		l.writer.closeLocked()
+		l.mu.Unlock()
+		return errors.Join(err, l.dir.Close())
+	})
+	if n := l.waiting(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d lines are not on disk", n))
+	}
+	return err
 }

@@ -20,6 +20,8 @@ type logTest struct {
 	clock  *clock
 	disk   *disk
 	events *events
+	limits ring.Limits
+	block  bool
 }
 
 func newLogTest(t *testing.T) *logTest {
@@ -32,6 +34,7 @@ func newLogTest(t *testing.T) *logTest {
 func (lt *logTest) open(t *testing.T) {
 	t.Helper()
 	l, err := OpenLog(LogOptions{
+		Ring: lt.limits, Block: lt.block,
 		Rotate: rotate.Options{Dir: lt.dir, Service: "web", FS: lt.disk, Sync: time.Hour, SyncBytes: 1 << 40},
 		Now:    lt.clock.now, Log: lt.events.logger(),
 	})
@@ -80,7 +83,7 @@ func TestTakeStoresThenPublishesThenWakes(t *testing.T) {
 	l.Take([]capture.Piece{
 		{Stream: capture.Stdout, Text: []byte("one")},
 		{Stream: capture.Stderr, Text: []byte("two")},
-	})
+	}, noStall)
 	if woken != 1 {
 		t.Errorf("woken %d times, want once a batch", woken)
 	}
@@ -93,7 +96,7 @@ func TestTakeStoresThenPublishesThenWakes(t *testing.T) {
 func TestRestartGoesOnWithNumbersRunAndStamps(t *testing.T) {
 	l := newLogTest(t)
 	l.BeginRun(42)
-	l.Take(pieces("a", "b"))
+	l.Take(pieces("a", "b"), noStall)
 	before := held(l.Log)
 	l.clock.add(-time.Millisecond)
 	l.reopen(t)
@@ -120,7 +123,7 @@ func TestRefillKeepsToTheLimits(t *testing.T) {
 		if want := uint64(1 + 4*i); next != want || next-first > 5 {
 			t.Errorf("start %d: holds %d to %d, want at most 5 up to %d", i, first, next, want)
 		}
-		l.Take(pieces("a", "b", "c", "d"))
+		l.Take(pieces("a", "b", "c", "d"), noStall)
 		must(t, l.Close())
 	}
 }
@@ -128,35 +131,11 @@ func TestRefillKeepsToTheLimits(t *testing.T) {
 func TestLargeBatchHasItsNumbersOnDisk(t *testing.T) {
 	l := newLogTest(t)
 	line := strings.Repeat("x", 1000)
-	l.Take(pieces(slices.Repeat([]string{line}, 2000)...)) // several blocks of the ring
+	l.Take(pieces(slices.Repeat([]string{line}, 2000)...), noStall) // several blocks of the ring
 	_, next := l.Ring().Bounds()
 	l.reopen(t)
 	if _, again := l.Ring().Bounds(); next != 2001 || again != next || l.Lost() != 0 {
 		t.Errorf("next number %d, after a restart %d, lost %d: want 2001 twice and 0", next, again, l.Lost())
-	}
-}
-
-func TestDiskFailure(t *testing.T) {
-	l := newLogTest(t)
-	l.BeginRun(1)
-	l.Take(pieces("before"))
-	l.disk.room.Store(0)
-	l.Take(pieces("lost 1", "lost 2"))
-	l.Take(pieces("lost 3"))
-	if got := texts(l.Log); !slices.Contains(got, "o lost 3") {
-		t.Errorf("the ring has stopped with the disk: %q", got)
-	}
-	if l.Lost() != 3 {
-		t.Errorf("lost %d, want 3", l.Lost())
-	}
-	l.disk.room.Store(-1)
-	l.clock.add(maxRetry)
-	l.Take(pieces("after"))
-	same(t, "stored", stored(t, l.dir), []string{"= start run=1 pid=1", "o before", "= lost lines=3", "o after"})
-	checkSameNumbers(t, l, 7)
-	warnings := strings.Count(l.events.String(), "level=WARN")
-	if warnings != 2 || !strings.Contains(l.events.String(), "lost=3") {
-		t.Errorf("want one warning when it began and one with the count when it ended:\n%s", l.events)
 	}
 }
 
@@ -171,76 +150,6 @@ func checkSameNumbers(t *testing.T, l *logTest, want uint64) {
 	}
 }
 
-func TestDiskFailureWithinABatch(t *testing.T) {
-	l := newLogTest(t)
-	l.Take(pieces("before"))
-	l.disk.room.Store(int64(2*(record.Overhead+5) - 3)) // one line and a part of the next
-	l.Take(pieces("11111", "22222", "33333"))
-	l.disk.room.Store(-1)
-	must(t, l.Sync())
-	same(t, "stored", stored(t, l.dir), []string{"o before", "o 11111", "= lost lines=2"})
-	checkSameNumbers(t, l, 5)
-}
-
-func TestRunThatBeginsWhileTheDiskFails(t *testing.T) {
-	l := newLogTest(t)
-	l.BeginRun(1)
-	l.disk.room.Store(0)
-	l.Take(pieces("of run 1"))
-	l.EndRun(record.Exit{Known: true})
-	l.BeginRun(2)
-	l.Take(pieces("of run 2", "too"))
-	l.disk.room.Store(-1)
-	must(t, l.Rotate())
-	l.Take(pieces("after"))
-	same(t, "stored", stored(t, l.dir), []string{
-		"= start run=1 pid=1", "= lost lines=2", "= start run=2 pid=2", "= lost lines=2", "o after"})
-	if l.Lost() != 4 {
-		t.Errorf("lost %d, want 4: the start mark was not", l.Lost())
-	}
-	checkSameNumbers(t, l, 8)
-	if run := l.BeginRun(3); run != 3 {
-		t.Errorf("run %d after run 2", run)
-	}
-}
-
-func TestDeadDiskIsLeftAlone(t *testing.T) {
-	l := newLogTest(t)
-	l.disk.room.Store(0)
-	l.Take(pieces("x"))
-	tried := l.disk.attempts.Load()
-	for range 100 {
-		l.Take(pieces("x"))
-	}
-	if n := l.disk.attempts.Load() - tried; n != 0 {
-		t.Errorf("%d more writes before the retry time", n)
-	}
-	var waits []time.Duration
-	for range 12 {
-		wait := time.Duration(0)
-		for before := l.disk.attempts.Load(); l.disk.attempts.Load() == before; wait += minRetry {
-			l.clock.add(minRetry)
-			l.Take(pieces("x"))
-		}
-		waits = append(waits, wait)
-	}
-	if waits[0] != minRetry || waits[1] != 2*minRetry || waits[11] != maxRetry {
-		t.Errorf("attempts after %v: want them from %v, doubling, to %v", waits, minRetry, maxRetry)
-	}
-	if n := strings.Count(l.events.String(), "level=WARN"); n != 1 {
-		t.Errorf("%d warnings, want one:\n%s", n, l.events)
-	}
-}
-
-func TestCloseTellsTheFilesOfTheGap(t *testing.T) {
-	l := newLogTest(t)
-	l.disk.room.Store(0)
-	l.Take(pieces("a", "b"))
-	l.disk.room.Store(-1)
-	checkSameNumbers(t, l, 3)
-	same(t, "stored", stored(t, l.dir), []string{"= lost lines=2"})
-}
-
 func TestTakeDoesNotAllocate(t *testing.T) {
 	l, err := OpenLog(LogOptions{
 		Ring: ring.Limits{Bytes: 64 << 10},
@@ -253,9 +162,9 @@ func TestTakeDoesNotAllocate(t *testing.T) {
 	l.OnCommit(func() {})
 	batch := pieces("GET /health 200", "GET /index.html 304", "POST /login 403")
 	for range 5000 { // past the growth of the ring
-		l.Take(batch)
+		l.Take(batch, noStall)
 	}
-	if n := testing.AllocsPerRun(2000, func() { l.Take(batch) }); n != 0 {
+	if n := testing.AllocsPerRun(2000, func() { l.Take(batch, noStall) }); n != 0 {
 		t.Errorf("%v allocations a batch, want none", n)
 	}
 }
@@ -274,7 +183,7 @@ func BenchmarkTake(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(101 * lines))
 			for b.Loop() {
-				l.Take(batch)
+				l.Take(batch, noStall)
 			}
 		})
 	}

@@ -78,21 +78,24 @@ func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
 	if r.kind == control.Pipe {
 		r.say(word{linger: forever})
 	}
-	live.Go(func() { r.capture(capturing) })
+	live.Add(1)
+	r.capture(capturing, live)
 	live.Go(func() { r.finish(ctx) })
 }
 
-func (r *run) capture(ctx context.Context) {
-	defer close(r.drained)
-	defer r.cancel()
+func (r *run) capture(ctx context.Context, live *sync.WaitGroup) {
 	inputs := []capture.Input{{File: r.streams[0], Stream: capture.Stdout}}
 	if len(r.streams) > 1 {
 		inputs = append(inputs, capture.Input{File: r.streams[1], Stream: capture.Stderr})
 	}
-	err := capture.Pump(ctx, r.svc.settings.LineLimit, r.svc.log, inputs...)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		r.svc.events.Error("capture ended before the run", "err", err)
-	}
+	capture.Start(ctx, r.svc.settings.LineLimit, r.svc.log, func(err error) {
+		defer live.Done()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			r.svc.events.Error("capture ended before the run", "err", err)
+		}
+		r.cancel()
+		close(r.drained)
+	}, inputs...)
 }
 
 // finish writes the exit mark: behind the last line, as far as linger allows.
