@@ -25,7 +25,7 @@ var walls = map[string][]string{
 // outside is which modules each package may import beside the standard library.
 var outside = map[string][]string{
 	"logfs/capture":                    {"golang.org/x/sys"},
-	"logfs/rotate":                     {"golang.org/x/sys"},
+	"logfs/rotate":                     {"golang.org/x/sys", "github.com/klauspost/compress"},
 	"logfs/fs":                         {"github.com/hanwen/go-fuse/v2"},
 	"logfs/cmd/logfs/internal/config":  {"github.com/BurntSushi/toml"},
 	"logfs/cmd/logfs/internal/control": {"golang.org/x/sys"},
