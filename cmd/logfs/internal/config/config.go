@@ -16,6 +16,33 @@ const (
 	Never     Restart = "never"
 )
 
+// Period says when time makes current an archive: None, Hourly or Daily.
+type Period string
+
+const (
+	Hourly Period = "hourly"
+	Daily  Period = "daily"
+)
+
+// Compression says how archives are compressed: None, Gzip or Zstd.
+type Compression string
+
+const (
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+)
+
+// None is no Period, and no Compression.
+const None = "none"
+
+// Full says what happens to lines that a full disk does not take in time.
+type Full string
+
+const (
+	Drop  Full = "drop"
+	Block Full = "block"
+)
+
 // Service is the settings of one service, defaults filled in. The meaning and
 // the limits of each field are in Keys.
 type Service struct {
@@ -23,7 +50,13 @@ type Service struct {
 	RingLines  int
 	RingBytes  int64
 	Size       int64
+	Rotate     Period
 	Keep       int
+	Total      int64         // 0: no limit
+	Age        time.Duration // 0: no limit
+	Min        int
+	Compress   Compression
+	Full       Full
 	LineLimit  int
 	Sync       time.Duration
 	Marks      bool

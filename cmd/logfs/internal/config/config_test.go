@@ -66,7 +66,13 @@ func TestLoadServices(t *testing.T) {
 ring-lines = 500
 ring-bytes = "1GiB"
 size = "10MB"
+rotate = "daily"
 keep = 3
+total = "1GB"
+age = "1d12h"
+min = 0
+compress = "zstd"
+full = "block"
 line-limit = 128
 sync = "250ms"
 marks = false
@@ -81,7 +87,8 @@ restart = "on-failure"
 backoff = "2s"
 backoff-max = "1h30m"
 `, nil, []Service{{
-			Name: "web", RingLines: 500, RingBytes: 1 << 30, Size: 10_000_000, Keep: 3, LineLimit: 128,
+			Name: "web", RingLines: 500, RingBytes: 1 << 30, Size: 10_000_000, Rotate: Daily,
+			Keep: 3, Total: 1e9, Age: 36 * time.Hour, Compress: Zstd, Full: Block, LineLimit: 128,
 			Sync: 250 * time.Millisecond, Owner: "root", Group: "root", Mode: 0o711,
 			Command: []string{"/bin/sh", "-c", "cd src && make"}, Dir: "/srv/web",
 			Env: []string{"A=b=c", "PORT=8080"}, User: "1000", Restart: OnFailure,
@@ -124,6 +131,24 @@ size = "1TiB"
 			service("b", func(s *Service) { s.Size = 65536 }),
 			service("c", func(s *Service) { s.Size = 64000 }),
 			service("d", func(s *Service) { s.Size = 1 << 40 })}},
+		{"ages and no limits", `
+[defaults]
+total = "1MiB"
+age = "7d"
+[service.a]
+[service.b]
+age = "90m"
+total = 0
+[service.c]
+age = 0
+size = "1MiB"
+[service.d]
+age = "10000d"
+`, nil, []Service{
+			service("a", func(s *Service) { s.Total, s.Age = 1<<20, 7*24*time.Hour }),
+			service("b", func(s *Service) { s.Age = 90 * time.Minute }),
+			service("c", func(s *Service) { s.Total = 1 << 20 }),
+			service("d", func(s *Service) { s.Total, s.Age = 1<<20, 10_000*24*time.Hour })}},
 		{"limits that are just possible",
 			"[service.a]\nline-limit = \"64KiB\"\nring-bytes = \"256KiB\"\nmode = \"000\"\n[service.b]\ncommand = \"x\"\nbackoff = \"1m\"\n", nil,
 			[]Service{
@@ -205,6 +230,7 @@ func TestDefaultPaths(t *testing.T) {
 func TestDefaultService(t *testing.T) {
 	want := Service{
 		RingLines: 10000, RingBytes: 4 << 20, Size: 1 << 20, Keep: 10, LineLimit: 10000, Sync: time.Second,
+		Rotate: None, Min: 2, Compress: None, Full: Drop,
 		Marks: true, Mode: 0o750, Restart: Always, Backoff: time.Second, BackoffMax: time.Minute,
 	}
 	c := builtin(0, os.Getenv)

@@ -54,8 +54,20 @@ var Keys = []Key{
 		size(4<<10, 64<<30, func(t target) *int64 { return &t.Service.RingBytes })),
 	key("size", Table, `"1MiB"`, "size at which current is rotated",
 		size(4<<10, 1<<40, func(t target) *int64 { return &t.Service.Size })),
+	key("rotate", Table, `"none"`, "when time rotates current, in local hours and days",
+		choice(func(t target) *Period { return &t.Service.Rotate }, None, Hourly, Daily)),
 	key("keep", Table, "10", "most archives kept",
 		integer(1, 100_000, func(t target) *int { return &t.Service.Keep })),
+	key("total", Table, "0", "most bytes of archives kept, at least size",
+		unlimited(size(4<<10, 1<<50, func(t target) *int64 { return &t.Service.Total }))),
+	key("age", Table, "0", "time after its last line at which an archive is deleted",
+		unlimited(days(time.Second, 10_000, func(t target) *time.Duration { return &t.Service.Age }))),
+	key("min", Table, "2", "newest archives that are not given up for room on a full disk",
+		integer(0, 100_000, func(t target) *int { return &t.Service.Min })),
+	key("compress", Table, `"none"`, "how archives are compressed, in the background",
+		choice(func(t target) *Compression { return &t.Service.Compress }, None, Gzip, Zstd)),
+	key("full", Table, `"drop"`, "whether lines that a full disk does not take are lost, the oldest first, or the service waits",
+		choice(func(t target) *Full { return &t.Service.Full }, Drop, Block)),
 	key("line-limit", Table, "10000", "length above which a line is stored in pieces",
 		size(128, 64<<10, func(t target) *int { return &t.Service.LineLimit })),
 	key("sync", Table, `"1s"`, "longest time that written lines wait for fsync",
@@ -124,5 +136,6 @@ var combinations = []struct {
 	wrong func(s *Service) string
 }{
 	{[]string{"ring-bytes", "line-limit"}, ringTooSmall},
+	{[]string{"total", "size"}, totalTooSmall},
 	{[]string{"backoff", "backoff-max"}, backoffTooLong},
 }

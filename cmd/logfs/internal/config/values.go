@@ -18,6 +18,7 @@ type rule struct {
 	kind     string
 	accepted string
 	set      func(to target, value any) *refusal
+	none     func(to target) *refusal // sets the zero value
 }
 
 // parsed is the rule of a TOML value of type V that becomes a T.
@@ -32,6 +33,10 @@ func parsed[V, T any](kind, accepted string, parse func(V) (T, bool), field func
 			return &refusal{value: value}
 		}
 		*field(to) = out
+		return nil
+	}, func(to target) *refusal {
+		var zero T
+		*field(to) = zero
 		return nil
 	}}
 }
@@ -63,6 +68,49 @@ func duration(least, most time.Duration, field func(target) *time.Duration) rule
 		}, field)
 }
 
+// days is a duration that may have days.
+func days(least time.Duration, most int, field func(target) *time.Duration) rule {
+	return parsed("duration", fmt.Sprintf(`a duration from %s to %dd, such as "12h", "7d" or "1d12h"`,
+		durationText(least), most),
+		func(v string) (time.Duration, bool) {
+			d, ok := daysOf(v)
+			return d, ok && least <= d && d <= time.Duration(most)*day
+		}, field)
+}
+
+const day = 24 * time.Hour
+
+// daysOf takes whole days, then what time.ParseDuration takes, or one of both.
+func daysOf(v string) (time.Duration, bool) {
+	before, rest, ok := strings.Cut(v, "d")
+	if !ok {
+		rest = v
+	}
+	var sum time.Duration
+	if ok {
+		n, err := strconv.ParseUint(before, 10, 16)
+		if err != nil {
+			return 0, false
+		}
+		sum = time.Duration(n) * day
+		if rest == "" {
+			return sum, true
+		}
+	}
+	d, err := time.ParseDuration(rest)
+	return sum + d, err == nil && 0 <= d && d <= math.MaxInt64-sum
+}
+
+// unlimited also takes 0, for no limit.
+func unlimited(r rule) rule {
+	return rule{r.kind, "0 for no limit, or " + r.accepted, func(to target, value any) *refusal {
+		if value == int64(0) {
+			return r.none(to)
+		}
+		return r.set(to, value)
+	}, nil}
+}
+
 // path is an absolute path, taken in its clean form.
 func path(longest int, field func(target) *string) rule {
 	return parsed("path", fmt.Sprintf("an absolute path of at most %d bytes", longest),
@@ -85,14 +133,14 @@ func mode(field func(target) *uint32) rule {
 		}, field)
 }
 
-func choice(field func(target) *Restart, among ...Restart) rule {
+func choice[T ~string](field func(target) *T, among ...T) rule {
 	names := make([]string, len(among))
 	for i, c := range among {
 		names[i] = strconv.Quote(string(c))
 	}
 	last := len(names) - 1
 	return parsed("string", strings.Join(names[:last], ", ")+" or "+names[last],
-		func(v string) (Restart, bool) { return Restart(v), slices.Contains(among, Restart(v)) }, field)
+		func(v string) (T, bool) { return T(v), slices.Contains(among, T(v)) }, field)
 }
 
 func command(field func(target) *[]string) rule {
@@ -123,7 +171,7 @@ func environment(field func(target) *[]string) rule {
 		}
 		*field(to) = joined(merged)
 		return nil
-	}}
+	}, nil}
 }
 
 func joined(vars map[string]string) []string {
@@ -235,6 +283,14 @@ func ringTooSmall(s *Service) string {
 	if least := 4 * int64(s.LineLimit); s.RingBytes < least {
 		return fmt.Sprintf("ring-bytes %d cannot hold 4 lines of line-limit %d: want ring-bytes of at least %d",
 			s.RingBytes, s.LineLimit, least)
+	}
+	return ""
+}
+
+func totalTooSmall(s *Service) string {
+	if s.Total > 0 && s.Total < s.Size {
+		return fmt.Sprintf("total %d cannot hold an archive of size %d: want total of at least size, or 0 for no limit",
+			s.Total, s.Size)
 	}
 	return ""
 }

@@ -184,12 +184,10 @@ func isLogdir(dir string) bool {
 func (d *Daemon) open(c config.Service) (*service, error) {
 	events := d.o.Log.With("service", c.Name)
 	log, err := OpenLog(LogOptions{
-		Ring: ring.Limits{Lines: c.RingLines, Bytes: c.RingBytes},
-		Rotate: rotate.Options{
-			Dir: filepath.Join(d.o.Config.Store, c.Name), Service: c.Name,
-			Size: c.Size, Keep: c.Keep, Sync: c.Sync, Log: events,
-		},
-		Now: d.o.Now, Log: events, watchdog: d.watchdog,
+		Ring:   ring.Limits{Lines: c.RingLines, Bytes: c.RingBytes},
+		Rotate: d.rotation(c, events),
+		Block:  c.Full == config.Block,
+		Now:    d.o.Now, Log: events, watchdog: d.watchdog,
 	})
 	if err != nil {
 		return nil, exit.Refusedf("cannot open the log of service %q: %w", c.Name, err)
@@ -202,6 +200,30 @@ func (d *Daemon) open(c config.Service) (*service, error) {
 	defer d.mu.Unlock()
 	d.services[c.Name] = s
 	return s, nil
+}
+
+// rotation is how the logdir of a service is kept.
+func (d *Daemon) rotation(c config.Service, events *slog.Logger) rotate.Options {
+	o := rotate.Options{
+		Dir: filepath.Join(d.o.Config.Store, c.Name), Service: c.Name,
+		Size: c.Size, Keep: c.Keep, Total: c.Total, Age: c.Age, Min: c.Min, Sync: c.Sync, Log: events,
+	}
+	if o.Min == 0 {
+		o.Min = -1 // rotate takes 0 for its default
+	}
+	switch c.Rotate {
+	case config.Hourly:
+		o.Period = rotate.Hourly
+	case config.Daily:
+		o.Period = rotate.Daily
+	}
+	switch c.Compress {
+	case config.Gzip:
+		o.Compress = rotate.Gzip
+	case config.Zstd:
+		o.Compress = rotate.Zstd
+	}
+	return o
 }
 
 // show gives the service its place in the tree, if there is one. The caller
