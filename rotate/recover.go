@@ -40,7 +40,8 @@ func Open(o Options) (*Logdir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open logdir %q: %w", o.Dir, err)
 	}
-	d := &Logdir{opt: o, dir: dir, syncer: newSyncer(dir, o), packer: packer{quit: make(chan struct{})}}
+	d := &Logdir{opt: o, dir: dir, packer: packer{quit: make(chan struct{})}}
+	d.syncer = newSyncer(dir, o, d)
 	if err := d.open(); err != nil {
 		d.syncer.stop()
 		d.release()
@@ -117,7 +118,7 @@ func (d *Logdir) listLocked() (map[string]Info, error) {
 	slices.Sort(names)
 	infos := map[string]Info{}
 	for _, name := range names {
-		if name == freshName || name == packedName {
+		if name == freshName || name == packedName || name == rewriteName {
 			if err := d.dir.Remove(name); err != nil {
 				return nil, d.wrap("remove", name, err)
 			}
