@@ -203,6 +203,34 @@ func TestDiskFullBlock(t *testing.T) {
 	checkStored(t, readLogdir(t, d.logdir("db")), 400)
 }
 
+// What a service has written before it ended belongs to its run, also if the
+// disk takes it long after.
+func TestDiskFullBlockKeepsRunsTogether(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, emitter("web", 1_000_000, 0, keepAll, `full = "block"`)+"[service.db]\n")
+	disk := d.smallDisk("web", 32<<20)
+	d.expectLog("service=web")
+	must(t, os.WriteFile(filepath.Join(disk, "room"), make([]byte, 256<<10), 0o644))
+	free := fill(t, disk)
+	must(t, os.Remove(filepath.Join(disk, "room")))
+	d.start()
+	d.awaitLog("the service waits")
+	must(t, unix.Kill(d.statusNumber("web", statusPID), unix.SIGKILL))
+	shown := d.statusNumber("web", statusLast)
+	late := time.NewTimer(2 * time.Second) // the exit mark waits a second else
+	<-late.C
+	if s := d.statusOf("web"); s[statusState] != "running" || s[statusLast] != strconv.Itoa(shown) {
+		t.Errorf("the run has ended before its lines: %q", s)
+	}
+	free()
+	d.awaitState("web", "failed")
+	d.stop()
+	lines := readLogdir(t, disk)
+	if end := storedText(lines[len(lines)-1]); !strings.HasPrefix(end, "exit signal=KILL") || len(lines) <= shown {
+		t.Errorf("%d records, the last is %q, want more than %d and the exit mark", len(lines), end, shown)
+	}
+}
+
 // frozenDisk gives a service a file system whose writes can be held up.
 func (d *daemon) frozenDisk(name string) (freeze, thaw func()) {
 	t := d.t
