@@ -102,6 +102,10 @@ type State struct {
 	New bool
 	// Cut is how many bytes of torn lines were cut off.
 	Cut int64
+	// Missing is how many records power loss has taken out of archives, as far
+	// as the numbers of the files after them tell. It is looked for after an
+	// unclean end in the newest archives and those that were torn or empty.
+	Missing uint64
 }
 
 // ErrClosed is returned by the methods of a closed Logdir.
