@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,7 @@ type daemon struct {
 	cmd                      *exec.Cmd
 	log                      *logBuffer
 	mayLog                   []*regexp.Regexp
+	disks                    []string // mounts that are not the daemon's
 	exited                   chan struct{}
 }
 
@@ -152,7 +154,8 @@ func (d *daemon) checkEnd() {
 	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
 		d.t.Errorf("daemon ended with %v, want status 0; its log:\n%s", d.cmd.ProcessState, d.log)
 	}
-	if m := mountsUnder(d.dir); len(m) != 0 {
+	m := slices.DeleteFunc(mountsUnder(d.dir), func(dir string) bool { return slices.Contains(d.disks, dir) })
+	if len(m) != 0 {
 		d.t.Errorf("mounts left after the daemon's end: %q", m)
 	}
 	if c := processesWith(d.env); len(c) != 0 {

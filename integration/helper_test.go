@@ -18,6 +18,33 @@ var helpers = map[string]func(args []string) int{
 	"read":      readAll,
 	"deadlines": readWithDeadlines,
 	"latency":   readLatencies,
+	"emit":      emitLines,
+}
+
+// emitLines is a service: it writes the numbered lines up to args[0], ten at a
+// time with a pause of args[1] between, and notes in the file args[2], if there
+// is one, how many it has written.
+func emitLines(args []string) int {
+	var last, pause int
+	fmt.Sscan(args[0], &last)
+	fmt.Sscan(args[1], &pause)
+	var note *os.File
+	if len(args) > 2 {
+		var err error
+		if note, err = os.OpenFile(args[2], os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644); err != nil {
+			return fail(err)
+		}
+	}
+	for n := 0; n < last; n += 10 {
+		if _, err := os.Stdout.WriteString(numberedRun(n+1, n+10)); err != nil {
+			return fail(err)
+		}
+		if note != nil {
+			_, _ = note.WriteAt(fmt.Appendf(nil, "%d", n+10), 0)
+		}
+		time.Sleep(time.Duration(pause) * time.Microsecond)
+	}
+	return 0
 }
 
 // readAll copies a file to standard output.

@@ -37,6 +37,8 @@
 //   - No number is used twice.
 //   - Power loss costs what was written since the last fsync: at most
 //     Options.Sync or Options.SyncBytes before it, and the time fsync takes.
+//   - After a failed fsync the file is written again, so it costs nothing, if
+//     the page cache or Options.Again still has the lines.
 //
 // # What is assumed of the system
 //

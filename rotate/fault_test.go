@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -251,7 +252,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	dir := filepath.Join(mount, "web")
 	o := options(dir)
-	o.Size = 10_000
+	o.Size, o.Min = 10_000, 1000
 	d := mustOpen(t, o)
 	next, err := fill(d)
 	if !errors.Is(err, unix.ENOSPC) {
@@ -286,7 +287,56 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	mustAppend(t, d, text(next), next, next+1, 0)
+	givesUpArchives(t, d, o, next+1)
+}
+
+// givesUpArchives goes on writing on the full disk, once archives may go.
+func givesUpArchives(t *testing.T, d *Logdir, o Options, next uint64) {
+	t.Helper()
+	log, room := &countLog{}, 0
+	o.Min, o.Room = 3, func() { room++ }
 	mustClose(t, d)
+	o.Log = slog.New(log)
+	d = mustOpen(t, o)
+	for end := next + 5000; next < end; next += 33 {
+		mustAppend(t, d, lines(next, next+33), next, next+33, 0)
+	}
+	if n := log.count("oldest archives given up"); n == 0 || n != room {
+		t.Errorf("%d warnings, Room called %d times", n, room)
+	}
+	mustClose(t, d)
+	checkFiles(t, o.Dir, lines(d.archives[0].first, next))
+}
+
+// TestFullDiskGivesUpOldestFirst has room for nothing: archives go down to
+// Min, one for each attempt, and it is said once.
+func TestFullDiskGivesUpOldestFirst(t *testing.T) {
+	for _, c := range []struct{ min, want int }{{0, 2}, {-1, 0}, {3, 3}, {100, 5}} {
+		log := &countLog{}
+		fs := newFaultFS(0, 0)
+		o := options(t.TempDir())
+		o.FS, o.Log, o.Min = fs, slog.New(log), c.min
+		d := mustOpen(t, o)
+		mustAppend(t, d, lines(1, 56), 1, 56, 0) // five archives
+		at := len(fs.logged(0))
+		fs.full = true
+		if written, err := d.Append([]byte(lines(56, 59)), 56, 59, 0); written != 56 || !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("min %d: written %d, error %v", c.min, written, err)
+		}
+		removed := 0
+		for _, call := range fs.logged(at) {
+			if strings.HasPrefix(call, "remove @") {
+				removed++
+			}
+		}
+		if len(d.archives) != c.want || removed != 5-c.want || log.count("given up") != min(removed, 1) {
+			t.Errorf("min %d: %d archives left, %d removed, log %q", c.min, len(d.archives), removed, log.buf.String())
+		}
+		fs.full = false
+		mustAppend(t, d, lines(56, 59), 56, 59, 0)
+		checkFiles(t, o.Dir, lines(uint64(10*(5-c.want)+1), 59))
+		mustClose(t, d)
+	}
 }
 
 // TestOpenOnFullDisk has room for the names, but not for a header.

@@ -41,6 +41,10 @@ type Options struct {
 	// Room, if not nil, is called after archives have been given up. It must
 	// not call the Logdir.
 	Room func()
+	// Again, if not nil, is asked for the stored lines first to next-1 when an
+	// fsync has failed and they cannot be read back from the file. It must not
+	// call the Logdir, but in another goroutine.
+	Again func(first, next uint64) (lines []byte, ok bool)
 
 	// Sync and SyncBytes bound what power loss may cost: an fsync is begun
 	// when the oldest byte not yet fsynced is that old, or when there are that
@@ -98,6 +102,10 @@ type State struct {
 	New bool
 	// Cut is how many bytes of torn lines were cut off.
 	Cut int64
+	// Missing is how many records power loss has taken out of archives, as far
+	// as the numbers of the files after them tell. It is looked for after an
+	// unclean end in the newest archives and those that were torn or empty.
+	Missing uint64
 }
 
 // ErrClosed is returned by the methods of a closed Logdir.
@@ -198,23 +206,20 @@ func lostSpan(lines []byte) uint64 {
 	return record.Span(l)
 }
 
+// putLocked writes lines. On a full disk it gives up archives, one for each
+// attempt.
 func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
+	var given []string
+	defer func() { d.gaveUp(given) }()
 	for len(lines) > 0 {
-		if err := d.readyLocked(); err != nil {
-			return err
-		}
-		d.run, d.runFrom = run, d.size
-		n := d.periodLocked(lines[:fit(lines, d.opt.Size-d.size)])
-		if n == 0 && d.records {
-			if err := d.rotateLocked(complete); err != nil {
-				return err
+		n, err := d.putSomeLocked(lines, dense, run)
+		if isFull(err) {
+			if name, ok := d.giveUpLocked(); ok {
+				given = append(given, name)
+				err = nil
 			}
-			continue
 		}
-		if n == 0 {
-			n = bytes.IndexByte(lines, '\n') + 1
-		}
-		if err := d.writeLocked(lines[:n], dense); err != nil {
+		if err != nil {
 			return err
 		}
 		if n < len(lines) {
@@ -223,6 +228,23 @@ func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
 		lines = lines[n:]
 	}
 	return nil
+}
+
+// putSomeLocked does one step: it writes the lines that fit into current, and
+// returns their length, or makes a new current for them.
+func (d *Logdir) putSomeLocked(lines []byte, dense bool, run uint64) (n int, err error) {
+	if err := d.readyLocked(); err != nil {
+		return 0, err
+	}
+	d.run, d.runFrom = run, d.size
+	n = d.periodLocked(lines[:fit(lines, d.opt.Size-d.size)])
+	if n == 0 && d.records {
+		return 0, d.rotateLocked(complete)
+	}
+	if n == 0 {
+		n = bytes.IndexByte(lines, '\n') + 1
+	}
+	return d.writeLocked(lines[:n], dense)
 }
 
 // fit returns the length of the whole lines that fit into room bytes.
@@ -247,8 +269,9 @@ func (d *Logdir) readyLocked() error {
 
 // writeLocked appends whole lines to current. After a short write the lines
 // that made it count and the torn one is cut off; if that fails too, it is
-// done before anything else is written, or by the next Open.
-func (d *Logdir) writeLocked(lines []byte, dense bool) error {
+// done before anything else is written, or by the next Open. whole is the
+// length of the lines that count.
+func (d *Logdir) writeLocked(lines []byte, dense bool) (whole int, err error) {
 	n, err := d.cur.Write(lines)
 	if err != nil {
 		d.torn = true
@@ -259,13 +282,21 @@ func (d *Logdir) writeLocked(lines []byte, dense bool) error {
 	}
 	d.syncer.wrote(n)
 	if err == nil {
-		return nil
+		return len(lines), nil
 	}
 	err = d.wrap("write", currentName, err)
 	if cutErr := d.cutLocked(); cutErr != nil {
 		d.opt.Log.Warn("torn line left for now", "dir", d.opt.Dir, "err", cutErr)
 	}
-	return err
+	return len(lines), err
+}
+
+// written returns what current holds now.
+func (d *Logdir) written() extent {
+	v := &d.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return extent{v.size, v.next}
 }
 
 func (d *Logdir) countLocked(lines []byte, dense bool) {

@@ -40,7 +40,8 @@ func Open(o Options) (*Logdir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open logdir %q: %w", o.Dir, err)
 	}
-	d := &Logdir{opt: o, dir: dir, syncer: newSyncer(dir, o), packer: packer{quit: make(chan struct{})}}
+	d := &Logdir{opt: o, dir: dir, packer: packer{quit: make(chan struct{})}}
+	d.syncer = newSyncer(dir, o, d)
 	if err := d.open(); err != nil {
 		d.syncer.stop()
 		d.release()
@@ -98,6 +99,7 @@ func (d *Logdir) open() error {
 	d.found.Next, d.found.Run, d.found.Last = d.next, d.run, d.last
 	d.publishLocked()
 	d.syncer.begin(d.cur)
+	d.sayForeignLocked()
 	d.trimLocked()
 	d.packLocked()
 	return nil
@@ -117,7 +119,7 @@ func (d *Logdir) listLocked() (map[string]Info, error) {
 	slices.Sort(names)
 	infos := map[string]Info{}
 	for _, name := range names {
-		if name == freshName || name == packedName {
+		if name == freshName || name == packedName || name == rewriteName {
 			if err := d.dir.Remove(name); err != nil {
 				return nil, d.wrap("remove", name, err)
 			}
@@ -217,7 +219,7 @@ func headOf(f io.ReaderAt, a *archive) (h record.Header, err error) {
 	}
 	c, ok, err := readSummary(f, form)
 	if ok {
-		a.last = c.last
+		a.last, a.next = c.last, c.next
 	}
 	if ok || err != nil {
 		return c.header, err
@@ -359,6 +361,11 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 	if err := d.numberLocked(f); err != nil {
 		return err
 	}
+	if !d.found.Clean {
+		if err := d.missingLocked(f); err != nil {
+			return err
+		}
+	}
 	switch {
 	case f.archive != "" || f.file != nil && f.size == 0:
 		f.file.Close()
@@ -425,6 +432,55 @@ func (d *Logdir) numberLocked(f foundCurrent) error {
 	d.next += c.next
 	d.run = cmp.Or(d.run, c.run)
 	return nil
+}
+
+// missingLocked compares where archives end with where the file after them
+// begins.
+func (d *Logdir) missingLocked(f foundCurrent) error {
+	until, look := uint64(0), 2
+	if f.archive == "" {
+		until = f.header.First
+	}
+	for i, a := range slices.Backward(d.archives) {
+		if a.size == 0 {
+			look++ // what is missing is missing after the archive before it
+		}
+		if a.first == 0 {
+			continue
+		}
+		if a.next == 0 && look > 0 {
+			c, err := d.countArchive(a)
+			if err := d.unlessUnreadable("read", a.name, err); err != nil {
+				return err
+			}
+			if err == nil {
+				a.next = c.next
+			}
+			look--
+		}
+		if a.next > 0 && a.next < until {
+			d.found.Missing += until - a.next
+		}
+		d.archives[i].next, until = a.next, a.first
+	}
+	if n := d.found.Missing; n > 0 {
+		d.opt.Log.Warn("lines lost to power failure", "dir", d.opt.Dir, "count", n)
+	}
+	return nil
+}
+
+// sayForeignLocked tells once which archives have no numbers: nobody reads them
+// through the Logdir, and retention counts them like all others.
+func (d *Logdir) sayForeignLocked() {
+	var names []string
+	for _, a := range d.archives {
+		if a.first == 0 && d.view.firstTime(a.name) {
+			names = append(names, a.name)
+		}
+	}
+	if len(names) > 0 {
+		d.opt.Log.Info("archives without a header of ours stay as they are", "dir", d.opt.Dir, "count", len(names), "names", names)
+	}
 }
 
 // countArchivesLocked counts from the newest archive that has a header. The
@@ -503,7 +559,7 @@ func (d *Logdir) repairArchive(a *archive) error {
 	if err := f.Truncate(c.whole); err != nil {
 		return d.wrap("cut torn line off", a.name, err)
 	}
-	a.size = c.whole
+	a.size, a.next = c.whole, c.next
 	return d.renameRecovered(a)
 }
 

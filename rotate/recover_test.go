@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,7 +115,7 @@ func TestRecovery(t *testing.T) {
 				{second + ".s", "", false},
 				{"current", header(1, 9), false},
 			},
-			want: State{Next: 9, Run: 1, Last: stamp(4), Cut: int64(len(torn))},
+			want: State{Next: 9, Run: 1, Last: stamp(4), Cut: int64(len(torn)), Missing: 4},
 			left: []file{
 				{name: first + ".u", content: header(1, 1) + lines(1, 5)},
 				{name: second + ".s"},
@@ -346,4 +347,78 @@ func TestReopenAfterCrash(t *testing.T) {
 		crash(d)
 	}
 	checkFiles(t, dir, lines(1, next))
+}
+
+// TestMissing has gaps between files: those at the newest archives are found,
+// those behind an empty one, and those that a summary shows.
+func TestMissing(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		clean bool
+		have  []string // archives and current
+		want  uint64
+	}{
+		{"none", false, []string{header(1, 1) + lines(1, 5), header(1, 5) + text(5)}, 0},
+		{"newest", false, []string{header(1, 1) + lines(1, 5), header(1, 8) + text(8)}, 3},
+		{"two", false, []string{header(1, 1) + lines(1, 5), header(1, 8) + text(8), header(1, 11) + text(11)}, 5},
+		{"long ago", false, []string{header(1, 1) + text(1), header(1, 8) + text(8), header(1, 9) + text(9), header(1, 10)}, 0},
+		{"before an empty one", false, []string{header(1, 1) + text(1), "", "", header(1, 8) + text(8), header(1, 9) + text(9), header(1, 10)}, 6},
+		{"clean", true, []string{header(1, 1) + lines(1, 5), header(1, 8) + text(8)}, 0},
+		{"lost mark", false, []string{header(1, 1) + lost(1, 7), header(1, 8) + text(8)}, 0},
+		{"current not ours", false, []string{header(1, 1) + text(1), "hello\n"}, 0},
+	} {
+		dir := t.TempDir()
+		n := len(c.have) - 1
+		for i, content := range c.have[:n] {
+			lay(t, dir, file{name: archiveName(stamp(uint64(i)), complete), content: content})
+		}
+		lay(t, dir, file{currentName, c.have[n], c.clean})
+		d := mustOpen(t, options(dir))
+		if got := d.State().Missing; got != c.want {
+			t.Errorf("%s: %d missing, want %d", c.name, got, c.want)
+		}
+		mustClose(t, d)
+	}
+}
+
+// TestAdoption opens directories of other loggers. Their archives count by
+// name and are not changed; their other files are nobody's business. Stamps of
+// s6-log are 27 s later, and are taken as they are.
+func TestAdoption(t *testing.T) {
+	const (
+		multilog = "@400000006b00928d1908bac4 o looks like ours\n@400000006b00928d1908bac5 world\n"
+		svlogd   = "2026-11-20_18:40:00.12345 world\n"
+		s6       = "@400000006b0092a81908bac4 hello\n"
+	)
+	for name, content := range map[string]string{"multilog": multilog, "svlogd": svlogd, "s6-log": s6} {
+		dir := t.TempDir()
+		others := []string{"state", "config", "processor", "previous", "newstate", "@400000006b00928d1908bac4.t", "notes"}
+		for _, other := range others {
+			lay(t, dir, file{name: other, content: other})
+		}
+		for i := range uint64(6) {
+			lay(t, dir, file{name: archiveName(stamp(i), []string{complete, recovered}[i%2]), content: content})
+		}
+		lay(t, dir, file{currentName, content, true})
+		log := &countLog{}
+		o := options(dir)
+		o.Keep, o.Compress, o.Log = 4, Gzip, slog.New(log)
+		d := mustOpen(t, o)
+		next := d.State().Next
+		if len(d.archives) != 4 || log.count("without a header") != 1 {
+			t.Errorf("%s: %d archives, log %q", name, len(d.archives), log.buf.String())
+		}
+		mustAppend(t, d, lines(next, next+12), next, next+12, 0)
+		waitPacked(d)
+		mustClose(t, d)
+		for _, other := range others {
+			if b, err := os.ReadFile(filepath.Join(dir, other)); err != nil || string(b) != other {
+				t.Errorf("%s: %s holds %q, %v", name, other, b, err)
+			}
+		}
+		names, have := files(t, dir)
+		if len(names) != 5 || names[0] != archiveName(stamp(4), complete) || have[names[0]] != content || have[names[1]] != content || have[names[2]] != content {
+			t.Errorf("%s: files %q", name, names)
+		}
+	}
 }

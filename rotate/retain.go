@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"logfs/ring/record"
 )
@@ -16,8 +17,9 @@ type archive struct {
 	label record.Stamp
 	last  record.Stamp // of its last line, or later
 	size  int64
-	stuck bool // it could not be deleted, and a warning is out
-	plain bool // it cannot be compressed
+	next  uint64 // number after it, 0 if not known
+	stuck bool   // it could not be deleted, and a warning is out
+	plain bool   // it cannot be compressed
 }
 
 func (d *Logdir) addArchiveLocked(a archive) {
@@ -73,6 +75,31 @@ func (d *Logdir) deleteLocked(which func(a *archive) bool) {
 	}
 }
 
+// giveUpLocked deletes the oldest archive to make room on a full disk.
+func (d *Logdir) giveUpLocked() (name string, ok bool) {
+	for i := range len(d.archives) - max(d.opt.Min, 0) {
+		a := &d.archives[i]
+		if name = a.name; d.removeLocked(a) {
+			d.archived -= a.size
+			d.archives = slices.Delete(d.archives, i, i+1)
+			d.publishLocked()
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// gaveUp tells of archives that were deleted to make room.
+func (d *Logdir) gaveUp(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	d.opt.Log.Warn("disk full, oldest archives given up", "dir", d.opt.Dir, "count", len(names), "names", names)
+	if d.opt.Room != nil {
+		d.opt.Room()
+	}
+}
+
 // removeLocked deletes an archive. Whoever has it open keeps it until then.
 func (d *Logdir) removeLocked(a *archive) bool {
 	err := d.dir.Remove(a.name)
@@ -107,7 +134,8 @@ func (d *Logdir) Configure(o Options) error {
 	p := &d.opt
 	p.Size, p.Period, p.Zone = o.Size, o.Period, o.Zone
 	p.Compress = o.Compress
-	p.Keep, p.Total, p.Age, p.Min, p.Room = o.Keep, o.Total, o.Age, o.Min, o.Room
+	p.Keep, p.Total, p.Age, p.Min = o.Keep, o.Total, o.Age, o.Min
+	p.Room, p.Again = o.Room, o.Again
 	d.syncer.configure(o.Sync, o.SyncBytes)
 	d.trimLocked()
 	d.packLocked()

@@ -168,7 +168,7 @@ func (d *Logdir) replaceLocked() error {
 	}
 	old, rot := d.cur, d.rot
 	if rot.name != "" {
-		a := archive{head: d.head, name: rot.name, label: d.label, last: d.last, size: d.size}
+		a := archive{head: d.head, name: rot.name, label: d.label, last: d.last, next: d.next, size: d.size}
 		if a.first == 0 {
 			a.last = a.label
 		}

@@ -26,13 +26,23 @@ type Segment struct {
 // It reads what the files hold when it is called, while Append goes on; an
 // archive that retention deletes meanwhile may be missing.
 func (d *Logdir) Tail(maxLines int, maxBytes int64) ([]Segment, error) {
+	for {
+		segments, err := d.tailOnce(maxLines, maxBytes)
+		if !errors.Is(err, fs.ErrClosed) {
+			return segments, err
+		}
+		// Current has become an archive before it was read.
+	}
+}
+
+func (d *Logdir) tailOnce(maxLines int, maxBytes int64) ([]Segment, error) {
 	cur, size, archives, err := d.view.all()
 	if err != nil {
 		return nil, err
 	}
 	t := newTail(maxLines, maxBytes)
 	if cur != nil {
-		if err := t.take(cur, size); err != nil && !errors.Is(err, fs.ErrClosed) {
+		if err := t.take(cur, size); err != nil {
 			return nil, d.wrap("read", currentName, err)
 		}
 	}

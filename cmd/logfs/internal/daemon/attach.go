@@ -20,7 +20,7 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 		closeAll(a.Streams)
 		return nil, err
 	}
-	return &attached{run: newRun(s, a.Kind, a.Streams), daemon: d}, nil
+	return &attached{run: d.newRun(s, a.Kind, a.Streams), daemon: d}, nil
 }
 
 func (d *Daemon) reserve(name string) (*service, error) {

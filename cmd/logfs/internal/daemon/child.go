@@ -41,7 +41,7 @@ func (d *Daemon) runOnce(s *service) (failed bool) {
 		return true
 	}
 	pid := cmd.Process.Pid
-	r := newRun(s, control.Command, streams)
+	r := d.newRun(s, control.Command, streams)
 	r.begin(d.capturing, &d.live, pid)
 	reaped := make(chan struct{})
 	d.children.Go(func() { d.terminate(pid, reaped, r.drained) })

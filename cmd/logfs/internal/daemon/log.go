@@ -264,6 +264,13 @@ func (l *Log) Rotate() error {
 	})
 }
 
+// Blocks says whether a service waits for the disk now.
+func (l *Log) Blocks() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.block && l.waitsLocked()
+}
+
 // Release ends all waiting for the disk in Take, now and later: the daemon
 // ends.
 func (l *Log) Release() {

@@ -30,6 +30,7 @@ type run struct {
 	streams []*os.File
 	kind    control.Kind
 	began   time.Time
+	hurry   <-chan struct{}    // closed when the daemon ends
 	cancel  context.CancelFunc // ends capture with what the pipes hold
 
 	words   chan word     // how the run ended; the first counts
@@ -45,9 +46,9 @@ type word struct {
 	err    error
 }
 
-func newRun(s *service, kind control.Kind, streams []*os.File) *run {
+func (d *Daemon) newRun(s *service, kind control.Kind, streams []*os.File) *run {
 	return &run{
-		svc: s, kind: kind, streams: streams,
+		svc: s, kind: kind, streams: streams, hurry: d.serving.Done(),
 		words:   make(chan word, 1),
 		drained: make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -118,6 +119,9 @@ func (r *run) finish(ctx context.Context) {
 	close(r.ended)
 }
 
+// awaitPipes waits for the end of the pipes, but not for longer than patience.
+// While the service waits for its disk, that does not count: what the pipes hold
+// belongs before the exit mark.
 func (r *run) awaitPipes(patience time.Duration) {
 	if patience == forever {
 		<-r.drained
@@ -125,8 +129,20 @@ func (r *run) awaitPipes(patience time.Duration) {
 	}
 	late := time.NewTimer(patience)
 	defer late.Stop()
-	select {
-	case <-r.drained:
-	case <-late.C:
+	for {
+		select {
+		case <-r.drained:
+			return
+		case <-late.C:
+		}
+		select {
+		case <-r.hurry:
+			return
+		default:
+		}
+		if !r.svc.log.Blocks() {
+			return
+		}
+		late.Reset(patience)
 	}
 }
