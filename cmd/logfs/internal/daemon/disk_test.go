@@ -392,3 +392,27 @@ func TestBusyDiskLosesNothing(t *testing.T) {
 		}
 	})
 }
+
+// Who writes faster than a disk that stalls for a moment waits for that moment.
+// Only a disk that is silent for longer costs lines.
+func TestFloodWaitsForAShortStall(t *testing.T) {
+	onBadDisk(t, "drop", ring.Limits{Lines: 20}, false, func(t *testing.T, l *logTest) {
+		gate := l.disk.shut()
+		goneOn, done := make(chan struct{}), make(chan struct{})
+		go l.Take(pieces(line(1)), func() { close(goneOn) })
+		<-gate.entered
+		<-goneOn
+		go func() {
+			l.take(2, 500)
+			close(done)
+		}()
+		time.Sleep(diskPatience / 2)
+		l.disk.open()
+		<-done
+		synctest.Wait()
+		same(t, "stored", stored(t, l.dir), want(1, 500))
+		if l.Lost() != 0 || l.warnings() != 0 {
+			t.Errorf("lost %d, logged %s", l.Lost(), l.events)
+		}
+	})
+}

@@ -12,8 +12,10 @@ const (
 	stall = 50 * time.Millisecond
 	tick  = stall / 2
 
-	// stallWarning is after how long a stall is worth a warning.
-	stallWarning = time.Second
+	// diskPatience is after how long a stall is worth a warning. Until then, a
+	// service that has filled half the ring with lines the disk has not taken
+	// waits for it; after that its oldest lines are lost.
+	diskPatience = time.Second
 )
 
 // A watchdog looks at logs while they write. All logs of a daemon share one,

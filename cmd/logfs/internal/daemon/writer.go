@@ -51,7 +51,7 @@ type writer struct {
 	starts []startMark // marks from at on, in order
 
 	refused bool // by the last write
-	moving  bool // the writer is busy, and no stall was noticed
+	moving  bool // the writer is busy, and the disk is not given up: see diskPatience
 	warned  bool
 	since   time.Time     // late
 	missed  uint64        // lines lost since then
@@ -85,7 +85,8 @@ func (l *Log) waitsLocked() bool {
 	case l.block:
 		return w.refused || l.crowdedLocked(1)
 	}
-	// A disk that is busy writing is no reason to lose lines.
+	// A disk that is busy, or stalls for a moment, is no reason to lose lines:
+	// a flooding service waits for that long, as it does for a full pipe.
 	return w.moving && l.crowdedLocked(2)
 }
 
@@ -157,16 +158,14 @@ func (l *Log) look() bool {
 		w.seen, w.ticks = w.writes, 0
 	}
 	switch w.ticks++; {
-	case w.ticks > int(stallWarning/tick):
+	case w.ticks > int(diskPatience/tick):
 		l.warnLocked("the disk does not answer; lines wait in memory", nil)
-	case w.ticks <= int(stall/tick):
-	case w.flying:
+		w.moving = false
+		l.changed.Broadcast()
+	case w.ticks > int(stall/tick) && w.flying:
 		goOn := w.goOn
 		l.fallBehindLocked()
 		goOn()
-	case w.moving:
-		w.moving = false
-		l.changed.Broadcast()
 	}
 	return true
 }
@@ -176,7 +175,7 @@ func (l *Log) look() bool {
 func (l *Log) fallBehindLocked() {
 	w := &l.writer
 	w.late, w.flying, w.goOn = true, false, nil
-	w.since, w.missed, w.warned, w.moving = time.Now(), 0, false, false
+	w.since, w.missed, w.warned, w.moving = time.Now(), 0, false, true
 	w.hand.pins = w.batch.CommitHeld()
 	_, w.at = l.ring.Held()
 	w.bytes = l.ring.Stats().AppendedBytes
@@ -353,7 +352,7 @@ func (l *Log) warnLocked(what string, err error) {
 	}
 	w.warned = true
 	if err == nil {
-		err = fmt.Errorf("no answer for %v", stallWarning)
+		err = fmt.Errorf("no answer for %v", diskPatience)
 	}
 	l.log.Warn(what, "err", err)
 }
