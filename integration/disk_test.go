@@ -80,6 +80,14 @@ type storedAccount struct {
 	last                     int // number of the newest record
 }
 
+// verified checks that logfs verify finds nothing in a logdir.
+func (d *daemon) verified(dir string) {
+	d.t.Helper()
+	if res := d.logfs("verify", dir); res.status != 0 || res.stdout+res.stderr != "" {
+		d.t.Errorf("logfs verify ended with %d: %s%s", res.status, res.stdout, res.stderr)
+	}
+}
+
 // accountOfFiles reads a logdir whose service writes numbered lines in each of
 // its runs. It checks that every file and line is whole, the numbers are dense
 // over all files, and the lines of each run are there once, in order, from the
@@ -158,6 +166,7 @@ func TestDiskFullDrop(t *testing.T) {
 	lost := d.statusNumber("web", statusLost)
 	db.close()
 	d.stop()
+	d.verified(disk)
 	a := accountOfFiles(t, disk)
 	if a.lost != lost || a.lines+a.lost != last || a.marks == 0 {
 		t.Errorf("the files have %+v of %d lines; status says %d lost", a, last, lost)
@@ -197,6 +206,7 @@ func TestDiskFullBlock(t *testing.T) {
 	}
 	db.close()
 	d.stop()
+	d.verified(disk)
 	if a := accountOfFiles(t, disk); a.lines != last || a.marks != 0 {
 		t.Errorf("the files have %+v, want all %d lines", a, last)
 	}
@@ -397,6 +407,7 @@ func TestDiskTrouble(t *testing.T) {
 			db.close()
 			if tt.whole {
 				d.stop()
+				d.verified(d.logdir("web"))
 				if a := accountOfFiles(t, d.logdir("web")); a.lines != last || a.marks != 0 {
 					t.Errorf("the files have %+v, want all %d lines", a, last)
 				}
@@ -457,6 +468,7 @@ func TestDiskAfterKills(t *testing.T) {
 	}
 	stored, runs := 0, 0
 	for i := range services {
+		d.verified(d.logdir(fmt.Sprintf("s%d", i)))
 		a := accountOfFiles(t, d.logdir(fmt.Sprintf("s%d", i)))
 		if a.marks != 0 {
 			t.Errorf("s%d has %d lost marks", i, a.marks)
@@ -469,4 +481,48 @@ func TestDiskAfterKills(t *testing.T) {
 	}
 	t.Logf("%d kills of %d runs: %d lines written, %d stored: %.1f lost a run, none repeated, none torn",
 		kills, runs, written, stored, float64(written-stored)/float64(runs))
+}
+
+// A signal rotates all services, the command those named; archives are
+// compressed, and readers notice nothing.
+func TestRotationWithCompression(t *testing.T) {
+	t.Parallel()
+	for form, tool := range map[string]string{"gzip": "zcat", "zstd": "zstdcat"} {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			needTools(t, tool)
+			d := startDaemon(t, fmt.Sprintf("[defaults]\nrotate = \"daily\"\ncompress = %q\ntotal = \"10MiB\"\nage = \"7d\"\n[service.web]\n[service.db]\n", form))
+			web, db := d.feed("web"), d.feed("db")
+			archives := func(name string, want int) (found []string) {
+				eventually(t, func() string { return fmt.Sprintf("%d archives of %s, now %q", want, name, found) }, func() bool {
+					found, _ = filepath.Glob(filepath.Join(d.logdir(name), "@*.s.*"))
+					return len(found) == want
+				})
+				return found
+			}
+			web.upTo(10)
+			db.upTo(10)
+			must(t, d.cmd.Process.Signal(unix.SIGALRM))
+			archives("db", 1)
+			packed := archives("web", 1)[0]
+			web.upTo(20)
+			if res := d.logfs("rotate", "web"); res.status != 0 {
+				t.Errorf("rotate: %+v", res)
+			}
+			archives("web", 2)
+			web.upTo(30)
+			archives("db", 1)
+			if res := runCommand(t, nil, d.dir, lookTool(tool), packed); strings.Count(res.stdout, " o n=00000") != 10 {
+				t.Errorf("%s: %+v", tool, res)
+			}
+			if first, last := checkSnapshot(t, "current", d.read("web", "current")); first != 1 || last != 30 {
+				t.Errorf("current holds %d to %d, want 1 to 30", first, last)
+			}
+			web.close()
+			db.close()
+			d.stop()
+			d.verified(d.logdir("web"))
+			d.verified(d.logdir("db"))
+		})
+	}
 }

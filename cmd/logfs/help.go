@@ -25,7 +25,7 @@ Examples:
 
 logfs help COMMAND says more about one of them; logfs --version names the version.
 Exit status: 0 done, 100 misuse, 111 the system refused; run passes on that of
-its command, 128+N if signal N ended it.
+its command, 128+N if signal N ended it; verify ends with 1 if it found something.
 `
 
 // overview says what there is.

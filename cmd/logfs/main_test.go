@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -468,5 +469,34 @@ func TestExitStatusOfErrors(t *testing.T) {
 	_, err := os.Open("/proc/self/mem/x")
 	if _, err := checked(config.Config{}, err); exit.Status(err) != exit.Refused {
 		t.Errorf("a file that cannot be read: %d", exit.Status(err))
+	}
+}
+
+func TestVerify(t *testing.T) {
+	o := options(t, &output{})
+	d, err := daemon.Open(o)
+	must(t, err)
+	logfs("run", "--socket", o.Config.Socket, "web", "--", "/bin/echo", "x")
+	must(t, d.Close(nil))
+	logdir := filepath.Join(o.Config.Store, "web")
+	if status, out, said := logfs("verify", logdir); status != exit.OK || out+said != "" {
+		t.Errorf("verify of a sound logdir: %d, %q, %q", status, out, said)
+	}
+	f, err := os.OpenFile(filepath.Join(logdir, "current"), os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	_, err = f.WriteString("@4000")
+	must(t, errors.Join(err, f.Close(), os.WriteFile(filepath.Join(logdir, "a\nb"), nil, 0o600)))
+	status, out, said := logfs("verify", logdir)
+	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	if status != exit.Found || said != "" || len(lines) != 2 ||
+		!strings.HasPrefix(lines[0], logdir+"/current:5: ") || !strings.Contains(lines[1], `a\nb": `) {
+		t.Errorf("verify of a torn line and a stranger: %d, %q, %q", status, out, said)
+	}
+	status, out, said = logfs("verify", filepath.Join(logdir, "none"), logdir)
+	if status != exit.Refused || strings.Count(said, "\n") != 1 || strings.Count(out, "\n") != 2 {
+		t.Errorf("verify of what is not there, and of another: %d, %q, %q", status, out, said)
+	}
+	if status, _, said := logfs("verify"); status != exit.Misuse || !strings.Contains(said, "DIR") {
+		t.Errorf("verify of nothing: %d, %q", status, said)
 	}
 }

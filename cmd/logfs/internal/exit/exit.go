@@ -11,6 +11,8 @@ import (
 const (
 	// OK says that all that was asked was done.
 	OK = 0
+	// Found says that logfs verify has found something.
+	Found = 1
 	// Misuse says that the caller has to change something: a flag, a name or
 	// a configuration.
 	Misuse = 100
