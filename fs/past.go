@@ -27,6 +27,8 @@ type HistoryReader interface {
 	// there. A number that is greater than was due says that what lies between
 	// is not to be had. At the end of what there is now it returns io.EOF.
 	Next(buf []byte) (first, run uint64, lines []byte, err error)
+	// Rest lets go of what is only there to make the next Next fast.
+	Rest()
 	Close() error
 }
 
@@ -53,7 +55,7 @@ const (
 	minLoad = 4 << 10
 	maxLoad = 64 << 10
 	// maxOpen is how many readers keep their file open between reads. Others
-	// find their place again each time.
+	// open it again each time.
 	maxOpen = 32
 )
 
@@ -219,7 +221,7 @@ func (s *Server) keep(p *past) {
 		p.kept = &s.kept
 	default:
 		s.kept.Add(-1)
-		p.closeReader()
+		p.reader.Rest()
 	}
 }
 

@@ -94,6 +94,8 @@ func (r *filesReader) Next(buf []byte) (first, run uint64, lines []byte, err err
 	return first, run, lines, nil
 }
 
+func (r *filesReader) Rest() {}
+
 func (r *filesReader) Close() error {
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()

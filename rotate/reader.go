@@ -44,6 +44,11 @@ func (r *Reader) Close() {
 	r.closed = true
 }
 
+// Rest lets go of what the Reader holds between two calls of Next: an open file,
+// and the memory of unpacking. The place stays; in a compressed archive it
+// costs time to find it again.
+func (r *Reader) Rest() { r.leave() }
+
 // Next returns whole stored lines whose numbers follow each other, in buf if
 // the first of them fits. If the records that come next have been deleted or
 // are damaged, First jumps over exactly their numbers. At the end of what is

@@ -26,6 +26,9 @@ func (h historyReader) Next(buf []byte) (first, run uint64, lines []byte, err er
 	return s.First, s.Run, s.Lines, err
 }
 
+// Rest implements fs.HistoryReader.
+func (h historyReader) Rest() { h.r.Rest() }
+
 // Close implements fs.HistoryReader.
 func (h historyReader) Close() error {
 	h.r.Close()
