@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -51,6 +52,18 @@ type device struct {
 	fd   int
 	log  *slog.Logger
 	done sync.WaitGroup
+
+	mu     sync.RWMutex // held for reading during a write
+	closed bool         // fd is not ours any more
+}
+
+// close closes the connection. Answers that are still on their way, from a
+// wake or a load, are dropped: the number of fd may be another file by then.
+func (d *device) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	syscall.Close(d.fd)
 }
 
 // serve starts the loops. They end when the file system is unmounted or the
@@ -81,6 +94,7 @@ func (d *device) loop(p protocol, o own) {
 
 func (d *device) request(p protocol, o own, in, out []byte) {
 	hdr := (*fuse.InHeader)(unsafe.Pointer(&in[0]))
+	defer d.survive(hdr)
 	if o.handle(hdr, in) {
 		return
 	}
@@ -90,6 +104,15 @@ func (d *device) request(p protocol, o own, in, out []byte) {
 		d.fail(hdr.Unique, fuse.EIO)
 	} else if n > 0 {
 		d.write(out[:n])
+	}
+}
+
+// survive answers a request whose handler has panicked. go-fuse does the same
+// for its own; capture of all services must not end with one read.
+func (d *device) survive(hdr *fuse.InHeader) {
+	if p := recover(); p != nil {
+		d.log.Error("panic while answering the kernel", "opcode", hdr.Opcode, "panic", p, "stack", string(debug.Stack()))
+		d.fail(hdr.Unique, fuse.EIO)
 	}
 }
 
@@ -120,6 +143,11 @@ func (d *device) message(unique uint64, status int32, buf []byte) {
 // write sends one message. That it is not wanted any more is no error: the
 // reader was killed, the handle closed, the file system unmounted.
 func (d *device) write(buf []byte) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.closed {
+		return
+	}
 	_, err := syscall.Write(d.fd, buf)
 	if err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ENODEV) {
 		d.log.Error("cannot answer the kernel", "error", err)

@@ -124,6 +124,9 @@ func (s *Server) answer(p *park) bool {
 	case data:
 		p.finish()
 		s.dev.reply(p.unique, buf[:outHeaderSize+n])
+		if n > 0 && p.h.polled {
+			p.h.expect() // who reads less than he asked for may wait for an event, too
+		}
 	case wouldBlock:
 		p.finish()
 		s.dev.fail(p.unique, again)
@@ -149,9 +152,12 @@ func (p *park) finish() {
 // answer reads at off, and says what is to be done if nothing is there. The
 // caller holds mu.
 func (h *handle) answer(dst []byte, off int64, flags uint32) (int, verdict) {
+	const farthest = 1 << 61 // offsets and positions are added
 	switch {
 	case off < 0:
 		return 0, invalid
+	case off > farthest:
+		return 0, data
 	case h.n.kind == follow:
 		return h.follow(dst, off, flags)
 	}
@@ -173,6 +179,9 @@ func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
 		// request, and that would wait.
 		dst = dst[:len(dst)-1]
 	}
+	// Asked before the end of the data is: what came last is read before the
+	// end of the file.
+	gone := h.n.e.isGone()
 	// A read in the middle of a line that then is overtaken breaks the line,
 	// so reads end with lines, also those of tail, which does not block but
 	// has asked for the end. tar, which has not, wants full reads.
@@ -185,7 +194,7 @@ func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
 		return n, data
 	}
 	switch {
-	case h.n.e.isGone():
+	case gone:
 		return 0, data
 	case !blocks && h.polled:
 		return 0, wouldBlock
@@ -336,12 +345,33 @@ func (e *Entry) Wake() {
 	if !e.mayWake(gap) {
 		return
 	}
-	if n <= few && e.waking.TryLock() {
-		defer e.waking.Unlock()
-		e.wakeLocked()
-	} else {
+	if n > few || !e.wakeFew() {
 		go e.wakeAll()
 	}
+}
+
+// wakeFew is wakeAll without waiting for a lock that somebody else has: the
+// writer of the service calls it. It returns false if there was one.
+func (e *Entry) wakeFew() bool {
+	if !e.waking.TryLock() {
+		return false
+	}
+	defer e.waking.Unlock()
+	e.collect()
+	for _, p := range e.wakeParked {
+		if !p.h.mu.TryLock() {
+			return false
+		}
+		e.fs.answer(p)
+		p.h.mu.Unlock()
+	}
+	for _, h := range e.wakeWatched {
+		if !h.mu.TryLock() {
+			return false
+		}
+		e.notify(h)
+	}
+	return true
 }
 
 // mayWake says whether gap has passed since the last time; if not, it sees to
@@ -373,15 +403,11 @@ func (e *Entry) wakeLate() {
 	e.wakeAll()
 }
 
+// wakeAll answers every parked read that need not wait any more, and tells
+// the kernel of watched handles that are ready.
 func (e *Entry) wakeAll() {
 	e.waking.Lock()
 	defer e.waking.Unlock()
-	e.wakeLocked()
-}
-
-// wakeLocked answers every parked read that need not wait any more, and tells
-// the kernel of watched handles that are ready. The caller holds waking.
-func (e *Entry) wakeLocked() {
 	e.collect()
 	for _, p := range e.wakeParked {
 		p.h.mu.Lock()
@@ -390,11 +416,17 @@ func (e *Entry) wakeLocked() {
 	}
 	for _, h := range e.wakeWatched {
 		h.mu.Lock()
-		ready, kh := h.ready(), h.kh
-		h.mu.Unlock()
-		if ready && e.unwatch(h) {
-			e.fs.dev.notifyPoll(kh)
-		}
+		e.notify(h)
+	}
+}
+
+// notify tells the kernel if h is ready. The caller has locked h.mu, which it
+// unlocks.
+func (e *Entry) notify(h *handle) {
+	ready, kh := h.ready(), h.kh
+	h.mu.Unlock()
+	if ready && e.unwatch(h) {
+		e.fs.dev.notifyPoll(kh)
 	}
 }
 

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +73,15 @@ func (h *handle) close() {
 	h.n.close()
 }
 
+// abandon forgets the reads that wait: nobody can be answered any more.
+func (h *handle) abandon() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range slices.Clone(h.parked) {
+		p.finish()
+	}
+}
+
 // A request is what one READ asks for.
 type request struct {
 	off   int64
@@ -117,7 +127,10 @@ func (h *handle) read(dst []byte, q request) (n int, load bool) {
 func (h *handle) readMemory(dst []byte, q request) (n int, known bool) {
 	s := h.stretch()
 	at := max(q.off, s.lines()) + s.base
-	if at < q.limit && !h.find(at) {
+	switch {
+	case at > q.limit && q.off >= s.lines() && !h.past.feeding:
+		return 0, true
+	case at < q.limit && !h.find(at):
 		return 0, false
 	}
 	if q.whole && h.tooSmall(dst, q) {
@@ -165,6 +178,7 @@ func (h *handle) begin(off int64, told []byte, first uint64, p pos, abs int64) {
 	}
 	h.cur, h.at = len(h.stretches)-1, p
 	h.stretch().base = abs - h.stretch().lines()
+	h.n.shift(h.stretch().base)
 }
 
 // letGo releases what hold keeps.
@@ -191,6 +205,10 @@ func (h *handle) find(abs int64) bool {
 		return false
 	}
 	if h.at.off <= abs && abs-h.at.off < near {
+		if h.held && h.hold.Block == h.at.Block {
+			return true
+		}
+		h.letGo()
 		if h.hold, h.held = h.n.chunk(h.at.Block); h.held {
 			return true
 		}
@@ -306,11 +324,12 @@ func (h *handle) lose(off int64) int64 {
 	land, end := pos{}, int64(0)
 	land, end, h.hold, h.held = v.land()
 	abs := land.off
+	var next []byte
 	if h.held {
-		abs = v.base(land, h.hold)
+		abs, next = v.base(land, h.hold), h.hold.Data[land.Off:]
 	}
 	told, first := h.unread(off)
-	h.begin(off, h.tell(told, first, land), first, land, abs)
+	h.begin(off, h.tell(told, first, land, next), first, land, abs)
 	return end
 }
 
@@ -329,8 +348,13 @@ func (h *handle) unread(off int64) (told []byte, first uint64) {
 	return nil, h.at.Seq
 }
 
-// tell appends to told that the numbers from first to land are lost.
-func (h *handle) tell(told []byte, first uint64, land pos) []byte {
+// tell appends to told that the numbers from first to land are lost. next is
+// stored lines that begin with the record at land: the mark is older than it.
+func (h *handle) tell(told []byte, first uint64, land pos, next []byte) []byte {
+	stamp, ok := record.ParseStamp(next)
+	if !ok {
+		stamp = record.Stamp(time.Now().UnixNano())
+	}
 	v := h.n.v
 	if h.half && len(told) == 0 && v.form != formBytes {
 		told = append(told, '\n')
@@ -339,7 +363,7 @@ func (h *handle) tell(told []byte, first uint64, land pos) []byte {
 		h.n.e.readerLost.Add(land.Seq - counted)
 	}
 	if land.Seq > first && (v.form == formSeq || v.form == formText && v.marks) {
-		rec := record.Lost(record.Stamp(time.Now().UnixNano()), land.Run, first, land.Seq-1)
+		rec := record.Lost(stamp-1, land.Run, first, land.Seq-1)
 		told = v.write(told, 0, &rec)
 	}
 	return told

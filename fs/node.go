@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"logfs/ring"
 )
@@ -23,6 +24,24 @@ type node struct {
 	told  int64      // the greatest size told of it
 	opens int
 	pins  pins // of current and seq
+
+	// Handles that were fed from disk have other offsets than the view. A
+	// poller reads as much as the size has grown by, so the size must not be
+	// less than what such a handle can read; more does no harm.
+	first   atomic.Int64 // base, for those who do not hold mu
+	shifted atomic.Int64 // by how much their offsets are greater
+	reached atomic.Int64 // an offset that one of them can read to
+}
+
+// shift notes that a handle has the given base now.
+func (n *node) shift(base int64) { raise(&n.shifted, n.first.Load()-base) }
+
+// reach notes that a handle can read up to offset off.
+func (n *node) reach(off int64) { raise(&n.reached, off) }
+
+func raise(v *atomic.Int64, to int64) {
+	for old := v.Load(); old < to && !v.CompareAndSwap(old, to); old = v.Load() {
+	}
 }
 
 // pins is the consistent state that one pass over current or seq sees.
@@ -57,6 +76,7 @@ func (n *node) settleLocked() {
 		n.base = n.v.base(head, c)
 		c.Release()
 	}
+	n.first.Store(n.base)
 }
 
 // size is the size to tell, now: it never shrinks.
@@ -70,7 +90,7 @@ func (n *node) size() int64 {
 	} else if n.opens > 0 {
 		end = n.freezeLocked()
 	}
-	n.told = max(n.told, end-n.base)
+	n.told = max(n.told, end-n.base+n.shifted.Load(), n.reached.Load())
 	return n.told
 }
 
@@ -88,16 +108,19 @@ func (n *node) open() {
 // close counts one handle less.
 func (n *node) close() {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.opens--
+	n.mu.Unlock()
+	n.letGo()
 }
 
-// forget lets go of what the node pins: the kernel does not know it any more.
-func (n *node) forget() {
+// letGo lets go of what the node pins if it is not open. Open settles again.
+func (n *node) letGo() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.unpinLocked(0)
-	n.e.unpinned(n)
+	if n.opens == 0 && len(n.pins.chunks) > 0 {
+		n.unpinLocked(0)
+		n.e.unpinned(n)
+	}
 }
 
 // limit is where a read of current ends. After a pass to the end it is a new

@@ -47,6 +47,7 @@ type past struct {
 	lines      []byte        // loaded and not yet read
 	err        error         // of the last load: io.EOF at the end
 	held       uint64        // the first number in the ring before that load
+	tries      int           // loads since lines came
 }
 
 const (
@@ -107,15 +108,17 @@ func (h *handle) readPast(dst []byte, q request) (n int, load bool) {
 	}
 	if len(p.lines) > 0 && n < len(dst) {
 		n, p.lines, _ = h.copyLines(dst, n, q, p.lines)
-		p.first = h.at.Seq
+		p.first, p.tries = h.at.Seq, 0
 	}
 	if n > 0 {
+		h.n.reach(q.off + int64(n) + maxLoad)
 		return n, false
 	}
 	if (p.err != nil || h.caughtUp()) && h.rejoin(q.off) {
 		return 0, false
 	}
-	if errors.Is(p.err, io.EOF) && h.at.Seq >= p.held {
+	const tries = 3
+	if p.tries++; errors.Is(p.err, io.EOF) && h.at.Seq >= p.held && p.tries <= tries {
 		p.err = nil // they have been written, and dropped, since
 	}
 	if p.err != nil {
@@ -132,7 +135,7 @@ func (h *handle) readPast(dst []byte, q request) (n int, load bool) {
 func (h *handle) skipDeleted(off int64) {
 	land := pos{Cursor: ring.Cursor{Seq: h.past.first, Run: h.past.run}, off: h.at.off}
 	told, first := h.unread(off)
-	h.begin(off, h.tell(told, first, land), first, land, land.off)
+	h.begin(off, h.tell(told, first, land, h.past.lines), first, land, land.off)
 }
 
 // caughtUp says that the ring has what comes next, with some room before it

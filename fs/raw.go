@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -65,9 +66,17 @@ func (r *raw) lookupText(x *text, out *fuse.EntryOut) fuse.Status {
 	return fuse.OK
 }
 
+// lookupPins is how long a file that was looked up and not opened pins lines.
+const lookupPins = time.Second
+
 func (r *raw) lookupFile(d directory, k fileKind, out *fuse.EntryOut) fuse.Status {
 	n := &node{kind: k, e: d.e, v: d.e.view(d.sel, k)}
 	n.settle()
+	if k != follow {
+		// The kernel remembers the last lookup of a name for as long as it
+		// likes; who wants to read opens the file at once.
+		time.AfterFunc(lookupPins, n.letGo)
+	}
 	r.s.tree.addNode(n)
 	out.NodeId = n.id
 	r.fileAttr(n, n.size(), &out.Attr)

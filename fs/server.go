@@ -64,7 +64,7 @@ func Mount(o Options) (*Server, error) {
 	s.dev.serve(newProtocol(s), s)
 	go func() {
 		s.dev.done.Wait()
-		syscall.Close(fd)
+		s.dev.close()
 		s.tree.clear()
 		close(s.done)
 	}()

@@ -238,7 +238,7 @@ func (t *tree) node(id uint64) (*node, *text) {
 // forget takes lookups off the node with that id, and drops it at 0.
 func (t *tree) forget(id, lookups uint64) {
 	if n := t.unlook(id, lookups); n != nil {
-		n.forget()
+		n.letGo()
 	}
 }
 
@@ -294,10 +294,11 @@ func (t *tree) clear() {
 	t.mu.Unlock()
 	for _, h := range handles {
 		if h, ok := h.(*handle); ok {
+			h.abandon()
 			h.close()
 		}
 	}
 	for _, n := range nodes {
-		n.forget()
+		n.letGo()
 	}
 }

@@ -245,7 +245,7 @@ func (v *view) base(p pos, c ring.Chunk) int64 {
 func (v *view) land() (p pos, end int64, c ring.Chunk, found bool) {
 	for {
 		head, last := v.catchUp()
-		p, c, found, ok := v.lineFrom(head.off + (last.off-head.off)/4)
+		p, c, found, ok := v.lineFrom(head.off+(last.off-head.off)/4, last.Seq)
 		if ok {
 			return p, last.off, c, found
 		}
@@ -253,9 +253,10 @@ func (v *view) land() (p pos, end int64, c ring.Chunk, found bool) {
 }
 
 // lineFrom returns the start of the first line at or behind the absolute
-// position abs, and its block, pinned; if none is found, the end of the view.
+// position abs, and its block, pinned; if none is found, the end of the view,
+// whose number is end.
 // It returns ok false if the ring has dropped the place meanwhile.
-func (v *view) lineFrom(abs int64) (p pos, c ring.Chunk, found, ok bool) {
+func (v *view) lineFrom(abs int64, end uint64) (p pos, c ring.Chunk, found, ok bool) {
 	p = v.find(abs)
 	c, ok = v.ring.Chunk(p.Block)
 	for ok {
@@ -265,8 +266,7 @@ func (v *view) lineFrom(abs int64) (p pos, c ring.Chunk, found, ok bool) {
 		}
 		c.Release()
 		if c, ok = v.ring.Chunk(p.Block + 1); !ok {
-			_, next := v.ring.Bounds()
-			return p, c, false, p.Seq >= next
+			return p, c, false, p.Seq >= end
 		}
 		p.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
 	}
@@ -292,22 +292,28 @@ func (v *view) seek(seq uint64) (p pos, c *ring.Chunk, ok bool) {
 		return pos{}, nil, false
 	}
 	p = v.findSeq(seq)
+	if p.Seq > seq {
+		return pos{}, nil, false
+	}
 	for p.Seq < seq || seq == end.Seq {
 		chunk, ok := v.ring.Chunk(p.Block)
 		if !ok {
 			return pos{}, nil, false
 		}
 		p.walk(&v.layout, chunk, func(rec record.Record, _ int) bool { return rec.Seq < seq })
-		if p.Seq >= seq && p.Off < len(chunk.Data) {
-			return p, &chunk, p.Seq == seq
+		if p.Seq == seq && p.Off < len(chunk.Data) {
+			return p, &chunk, true
 		}
 		chunk.Release()
+		if p.Seq > seq {
+			return pos{}, nil, false // a number within a lost mark
+		}
 		if !v.enterNext(&p) {
 			return p, nil, p.Seq == seq
 		}
 	}
 	chunk, ok := v.ring.Chunk(p.Block)
-	return p, &chunk, ok && p.Seq == seq
+	return p, &chunk, ok
 }
 
 // findSeq returns the start of the last block that begins at or before the

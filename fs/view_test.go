@@ -85,7 +85,6 @@ func checkReads(t *testing.T, e *Entry, sel selection, k fileKind, rnd *rand.Ran
 	n := &node{kind: k, e: e, v: e.view(sel, k)}
 	n.settle()
 	h := newHandle(n)
-	defer n.forget()
 	defer h.close()
 	want := n.v.all()
 	if got := n.size(); got != int64(len(want)) {
