@@ -365,6 +365,40 @@ func TestEdgeTriggeredReaderIsToldOfEveryLine(t *testing.T) {
 	cmd.Wait()
 }
 
+// A descriptor that was closed may be somebody's file by the time a line comes.
+func TestNothingIsWrittenAfterTheMountIsGone(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	cat := exec.Command("cat", m.path("follow"))
+	if err := cat.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Wait()
+	for m.e.count.Load() == 0 {
+		m.cat("current")
+	}
+	for _, how := range []int{syscall.MNT_FORCE, syscall.MNT_DETACH} {
+		syscall.Unmount(m.s.dir, how)
+	}
+	<-m.s.Done()
+	dir := t.TempDir()
+	for i := range 20 {
+		f, err := os.OpenFile(fmt.Sprintf("%s/%d", dir, i), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
+	m.say("o secret")
+	for i := range 20 {
+		if b, _ := os.ReadFile(fmt.Sprintf("%s/%d", dir, i)); len(b) > 0 {
+			t.Errorf("a file that is not ours got %q", b)
+		}
+	}
+	if n := m.e.count.Load(); n != 0 {
+		t.Errorf("%d readers are waited for that nobody can answer", n)
+	}
+}
+
 func TestCloseEndsFollowers(t *testing.T) {
 	m := mountWeb(t, ring.Limits{})
 	r := m.open(t, "follow", 0)

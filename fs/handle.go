@@ -128,7 +128,9 @@ func (h *handle) readMemory(dst []byte, q request) (n int, known bool) {
 	s := h.stretch()
 	at := max(q.off, s.lines()) + s.base
 	switch {
-	case at > q.limit && q.off >= s.lines() && !h.past.feeding:
+	case h.past.feeding: // the limit is the ring's, whose positions say nothing now
+		return 0, false
+	case at > q.limit && q.off >= s.lines():
 		return 0, true
 	case at < q.limit && !h.find(at):
 		return 0, false
@@ -201,9 +203,6 @@ func (h *handle) chunk(id uint64) (ring.Chunk, bool) {
 // records before it. It returns false if that is not in memory.
 func (h *handle) find(abs int64) bool {
 	const near = 256 << 10
-	if h.past.feeding {
-		return false
-	}
 	if h.at.off <= abs && abs-h.at.off < near {
 		if h.held && h.hold.Block == h.at.Block {
 			return true

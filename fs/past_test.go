@@ -207,6 +207,60 @@ func TestSeqIsFedFromDiskToo(t *testing.T) {
 	}
 }
 
+// GNU tail asks for the size, and reads what it has grown by. What it is told
+// must let it read all that comes from disk, and then what comes live.
+func TestPollerCatchesUpFromDisk(t *testing.T) {
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
+	m.say("o first")
+	r := m.open(t, "follow", syscall.O_NONBLOCK)
+	size, err := syscall.Seek(r.fd, 0, io.SeekEnd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for i := range 2000 {
+		l := fmt.Sprintf("%s %d", strings.Repeat("y", 300), i)
+		want.WriteString(l + "\n")
+		m.say("o " + l)
+	}
+	got := ""
+	poll := func() {
+		var st syscall.Stat_t
+		if err := syscall.Fstat(r.fd, &st); err != nil {
+			t.Fatal(err)
+		}
+		for s := ""; size < st.Size; size += int64(len(s)) {
+			if s = r.read(int(min(st.Size-size, 8192))); s == "" {
+				return
+			}
+			got += s
+		}
+	}
+	for i := range 40 {
+		if i >= 20 {
+			want.WriteString(fmt.Sprintf("tick %d\n", i))
+			m.say(fmt.Sprintf("o tick %d", i))
+		}
+		poll()
+	}
+	differ(t, got, want.String())
+}
+
+// Nobody asks for what is beyond all offsets but to see what happens.
+func TestOffsetsNearTheEnd(t *testing.T) {
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
+	m.count(1, 5000)
+	for _, name := range []string{"current", "follow", "seq"} {
+		r := m.open(t, name, 0)
+		for _, off := range []int64{1 << 40, 1<<62 - 1, 1<<62 + 1, 1<<63 - 4096} {
+			if n, err := syscall.Pread(r.fd, make([]byte, 10), off); n != 0 || err != nil {
+				t.Errorf("%s: pread at %d: %d, %v", name, off, n, err)
+			}
+		}
+		r.until(4096, "line 5000\n")
+	}
+}
+
 func TestDeletedLinesAreTold(t *testing.T) {
 	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{})
 	m.count(1, 1)
