@@ -120,6 +120,7 @@ func (w *writer) close() error {
 // again. Each line must then be in the files once, in order, none torn; with
 // retention, each from the first that is kept.
 func TestFailureOfEveryCall(t *testing.T) {
+	t.Parallel()
 	for _, keep := range []int{1000, 2} {
 		for _, count := range []int{1, 2, 4} {
 			failEveryCall(t, keep, count, false)
@@ -167,6 +168,7 @@ func (w *writer) oldest() uint64 {
 // TestDeathAtEveryCall lets all calls from call n on fail, the first of them
 // having written half, as if the process had been killed there.
 func TestDeathAtEveryCall(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		dir := filepath.Join(t.TempDir(), "web")
 		fs := newFaultFS(n, 1<<30)

@@ -192,6 +192,7 @@ type faultFS struct {
 	log          []string // calls and fsyncs, by name
 	fired        bool
 	full         bool // nothing can be written
+	kill         bool // a call that fails kills the process instead
 }
 
 func newFaultFS(from, count int) *faultFS { return &faultFS{FS: osFS{}, from: from, count: count} }
@@ -203,12 +204,23 @@ func (f *faultFS) call(what string) error {
 	f.log = append(f.log, what)
 	if f.from > 0 && f.calls >= f.from && f.calls-f.from < f.count {
 		f.fired = true
+		if f.kill && !strings.HasPrefix(what, "write ") { // a write is half done first
+			killSelf()
+		}
 		return fmt.Errorf("%s: %w", what, errFault)
 	}
 	return nil
 }
 
+func killSelf() {
+	unix.Kill(unix.Getpid(), unix.SIGKILL)
+	select {} // not even the next instruction
+}
+
 func (f *faultFS) sync(name string) error {
+	if f.kill {
+		return f.call("fsync " + name)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.syncs++
@@ -314,6 +326,9 @@ func (f *faultFile) Write(b []byte) (int, error) {
 	}
 	if err := f.fs.call("write " + f.name); err != nil {
 		n, _ := f.File.Write(b[:len(b)/2])
+		if f.fs.kill {
+			killSelf()
+		}
 		return n, err
 	}
 	return f.File.Write(b)

@@ -1,13 +1,9 @@
 package rotate
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -53,72 +49,4 @@ func TestLocksOfOtherLoggers(t *testing.T) {
 		f.Close()
 		mustClose(t, mustOpen(t, options(dir)))
 	}
-}
-
-const childEnv = "ROTATE_TEST_CHILD"
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		childMain(dir)
-	}
-	os.Exit(m.Run())
-}
-
-// childMain appends numbered lines for ever and tells what has been written.
-func childMain(dir string) {
-	d, err := Open(Options{Dir: dir, Service: "web", Size: 4000, Keep: 1 << 30})
-	for next := d.State().Next; err == nil; fmt.Println(next) {
-		next, err = d.Append([]byte(lines(next, next+23)), next, next+23, 0)
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
-
-// TestKill kills a writing process again and again. Every line it has told
-// of is there, the rest is a continuation of them, and the lock is free.
-func TestKill(t *testing.T) {
-	dir := t.TempDir()
-	for i := range 10 {
-		told := killChild(t, dir, 5+37*i)
-		d := mustOpen(t, options(dir))
-		next := d.State().Next
-		if next < told {
-			t.Errorf("next number %d, but lines to %d had been written", next, told-1)
-		}
-		if d.State().Clean {
-			t.Error("a killed process has closed cleanly")
-		}
-		crash(d)
-		checkFiles(t, dir, lines(1, next))
-	}
-}
-
-// killChild runs a child, kills it after it has told of the given number of
-// batches, and returns the last number it told.
-func killChild(t *testing.T, dir string, batches int) (told uint64) {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), childEnv+"="+dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for s := bufio.NewScanner(out); s.Scan(); batches-- {
-		if told, err = strconv.ParseUint(s.Text(), 10, 64); err != nil {
-			t.Fatal(err)
-		}
-		if batches == 0 {
-			cmd.Process.Kill()
-		}
-	}
-	cmd.Wait()
-	return told
 }

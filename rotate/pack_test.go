@@ -347,6 +347,7 @@ func TestLowPriority(t *testing.T) {
 // archives are compressed, alone or with all after it, as a kill does; then
 // the logdir is opened again.
 func TestFailureOfEveryPackingCall(t *testing.T) {
+	t.Parallel()
 	for _, count := range []int{1, 2, 1 << 30} {
 		for n := 1; ; n++ {
 			dir := t.TempDir()

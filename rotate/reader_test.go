@@ -126,6 +126,7 @@ func (o *oracle) oldest() uint64 {
 }
 
 func TestReaderAgainstOracle(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(8) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		opt := options(t.TempDir())
@@ -237,6 +238,7 @@ func TestReaderOpensOnlyWhatItNeeds(t *testing.T) {
 // through 200 rotations. Whoever is fast enough gets every line; whoever is
 // not gets every line but those that retention had deleted.
 func TestReaderDuringRotation(t *testing.T) {
+	t.Parallel()
 	for i, keep := range []int{1000, 2, 1000, 2} {
 		o := options(t.TempDir())
 		o.Keep, o.Compress = keep, []Compression{None, None, Gzip, Zstd}[i]

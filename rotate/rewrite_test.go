@@ -154,6 +154,7 @@ func TestLostPages(t *testing.T) {
 // TestFailureOfEveryCallOfWritingAgain lets every call fail while current and
 // an archive are written again, and the process die there.
 func TestFailureOfEveryCallOfWritingAgain(t *testing.T) {
+	t.Parallel()
 	for _, die := range []bool{false, true} {
 		for n := 1; ; n++ {
 			dir := t.TempDir()
