@@ -27,6 +27,15 @@
 // makes current an archive and begins a new one. Retention deletes the oldest
 // archives. A torn line is one that a crash or a full disk has cut short.
 //
+// # Files of other loggers
+//
+// A directory of multilog, svlogd or s6-log is taken over as it stands. Its
+// current becomes an archive; its archives count for retention by their names,
+// are not compressed, and are not read, because their lines have no numbers.
+// Labels and stamps are taken for what multilog means by them: those of s6-log
+// are 27 s later, and nothing in a name tells, so they are that much younger to
+// Age. Whatever has another name is left alone.
+//
 // # What is promised
 //
 //   - Every line that Append has reported written is in exactly one file, in

@@ -117,15 +117,19 @@ func killAt(t *testing.T, keep string, call int) (killed bool) {
 	return !s.Clean
 }
 
-// TestKillAtRandom kills children at 300 random moments.
+// TestKillAtRandom kills children at 300 random moments; 30 if each is slow.
 func TestKillAtRandom(t *testing.T) {
 	if testing.Short() {
-		t.Skip("300 kills")
+		t.Skip("hundreds of kills")
+	}
+	kills := 150
+	if raced {
+		kills = 15
 	}
 	for i, keep := range []string{"20 1", "20 2"} {
 		dir := t.TempDir()
 		rnd := rand.New(rand.NewPCG(uint64(i), 7))
-		for range 150 {
+		for range kills {
 			batches := rnd.IntN(40)
 			told := runChild(t, dir, &batches, keepEnv+"="+keep)
 			o := childOptions(dir)

@@ -131,13 +131,16 @@ func (d *Logdir) discard(out File) {
 // fsynced, and the rest if somebody still has it. Without that the file stays
 // as it is: it may be right on disk after all.
 func (d *Logdir) readBack(f File, to, safe extent) (from int64, lines []byte, err error) {
-	if err = intact(f, to); err == nil || d.opt.Again == nil || safe.next == 0 || to.next == 0 {
+	d.mu.Lock()
+	again := d.opt.Again
+	d.mu.Unlock()
+	if err = intact(f, to); err == nil || again == nil || safe.next == 0 || to.next == 0 {
 		return to.size, nil, err
 	}
 	if safeErr := intact(f, safe); safeErr != nil {
 		return 0, nil, safeErr
 	}
-	lines, ok := d.opt.Again(safe.next, to.next)
+	lines, ok := again(safe.next, to.next)
 	c := counter{next: safe.next}
 	if ok {
 		c.lines(lines)
