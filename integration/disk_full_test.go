@@ -1,0 +1,127 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestDiskFullDrop(t *testing.T) {
+	t.Parallel()
+	const last = 60_000
+	d := newDaemon(t, emitter("web", last, 100, keepAll, "ring-lines = 2000", `full = "drop"`)+"[service.db]\n")
+	disk := d.smallDisk("web", 32<<20)
+	d.expectLog("service=web")
+	d.start()
+	w := d.watch("web", "stdout", "follow")
+	db := d.feed("db")
+	w.await(numbered(500) + "\n")
+	free := fill(t, disk)
+	d.awaitLog("takes no writes")
+	db.upTo(200)
+	eventually(t, func() string { return "lines to be lost" }, func() bool { return d.statusNumber("web", statusLost) > 1000 })
+	free()
+	d.awaitLog("takes writes again")
+	d.awaitState("web", "exited")
+	w.await(numbered(last) + "\n") // readers have had everything
+	lost := d.statusNumber("web", statusLost)
+	db.close()
+	d.stop()
+	d.verified(disk)
+	a := accountOfFiles(t, disk)
+	if a.lost != lost || a.lines+a.lost != last || a.marks == 0 {
+		t.Errorf("the files have %+v of %d lines; status says %d lost", a, last, lost)
+	}
+	checkStored(t, readLogdir(t, d.logdir("db")), 200)
+	if n := strings.Count(d.log.String(), "takes no writes"); n != 1 {
+		t.Errorf("said %d times that the disk is full, want once:\n%s", n, d.log)
+	}
+}
+
+func TestDiskFullBlock(t *testing.T) {
+	t.Parallel()
+	const last = 60_000
+	d := newDaemon(t, emitter("web", last, 0, keepAll, "ring-lines = 2000", `full = "block"`)+"[service.db]\n")
+	disk := d.smallDisk("web", 32<<20)
+	d.expectLog("service=web")
+	// No room but for the first few lines.
+	must(t, os.WriteFile(filepath.Join(disk, "room"), make([]byte, 256<<10), 0o644))
+	free := fill(t, disk)
+	must(t, os.Remove(filepath.Join(disk, "room")))
+	d.start()
+	db := d.feed("db")
+	d.awaitLog("the service waits")
+	db.upTo(200)
+	shown := d.statusNumber("web", statusLast)
+	db.upTo(400)
+	if now := d.statusNumber("web", statusLast); now != shown || now >= last {
+		t.Errorf("the service has gone on from %d to %d of %d lines", shown, now, last)
+	}
+	if seq := parseSeq(t, d.read("web", "seq")); seq[len(seq)-1].last != shown {
+		t.Errorf("the last record shown is %+v, want number %d", seq[len(seq)-1], shown)
+	}
+	free()
+	d.awaitState("web", "exited")
+	if lost := d.statusNumber("web", statusLost); lost != 0 {
+		t.Errorf("status says %d lost, want none", lost)
+	}
+	db.close()
+	d.stop()
+	d.verified(disk)
+	if a := accountOfFiles(t, disk); a.lines != last || a.marks != 0 {
+		t.Errorf("the files have %+v, want all %d lines", a, last)
+	}
+	checkStored(t, readLogdir(t, d.logdir("db")), 400)
+}
+
+// What a service has written before it ended belongs to its run, also if the
+// disk takes it long after.
+func TestDiskFullBlockKeepsRunsTogether(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, emitter("web", 1_000_000, 0, keepAll, `full = "block"`)+"[service.db]\n")
+	disk := d.smallDisk("web", 32<<20)
+	d.expectLog("service=web")
+	must(t, os.WriteFile(filepath.Join(disk, "room"), make([]byte, 256<<10), 0o644))
+	free := fill(t, disk)
+	must(t, os.Remove(filepath.Join(disk, "room")))
+	d.start()
+	d.awaitLog("the service waits")
+	must(t, unix.Kill(d.statusNumber("web", statusPID), unix.SIGKILL))
+	shown := d.statusNumber("web", statusLast)
+	late := time.NewTimer(2 * time.Second) // the exit mark waits a second else
+	<-late.C
+	if s := d.statusOf("web"); s[statusState] != "running" || s[statusLast] != strconv.Itoa(shown) {
+		t.Errorf("the run has ended before its lines: %q", s)
+	}
+	free()
+	d.awaitState("web", "failed")
+	d.stop()
+	lines := readLogdir(t, disk)
+	if end := storedText(lines[len(lines)-1]); !strings.HasPrefix(end, "exit signal=KILL") || len(lines) <= shown {
+		t.Errorf("%d records, the last is %q, want more than %d and the exit mark", len(lines), end, shown)
+	}
+}
+
+// The end of the daemon is not held up by a service that waits for its disk.
+func TestDiskFullBlockAtTheEnd(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, emitter("web", 1_000_000, 0, keepAll, `full = "block"`))
+	disk := d.smallDisk("web", 1<<20)
+	d.expectLog("service=web")
+	d.start()
+	d.awaitLog("the service waits")
+	must(t, d.cmd.Process.Signal(unix.SIGTERM))
+	d.awaitExit()
+	if code := d.cmd.ProcessState.ExitCode(); code != 111 || !strings.Contains(d.log.String(), "lines are not on disk") {
+		t.Errorf("ended with %d, want 111 and the lines that are not on disk:\n%s", code, d.log)
+	}
+	a := accountOfFiles(t, disk)
+	if a.lines == 0 || a.marks != 0 {
+		t.Errorf("the files have %+v", a)
+	}
+}

@@ -1,0 +1,90 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// frozenDisk gives a service a file system whose writes can be held up.
+func (d *daemon) frozenDisk(name string) (freeze, thaw func()) {
+	t := d.t
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can freeze a disk")
+	}
+	needTools(t, "mkfs.ext4", "mount")
+	image, dir := filepath.Join(d.dir, "image"), d.logdir(name)
+	must(t, os.WriteFile(image, nil, 0o600))
+	must(t, os.Truncate(image, 64<<20))
+	must(t, os.MkdirAll(dir, 0o750))
+	for _, args := range [][]string{{"mkfs.ext4", "-q", "-E", "root_owner=0:0", image}, {"mount", "-o", "loop", image, dir}} {
+		if res := runCommand(t, nil, d.dir, lookTool(args[0]), args[1:]...); res.status != 0 {
+			t.Skipf("SKIPPED: %s: %s", args[0], res.stderr)
+		}
+	}
+	d.disks = append(d.disks, dir)
+	f, err := os.Open(dir)
+	must(t, err)
+	frozen := false
+	set := func(want bool) {
+		const fifreeze, fithaw = 0xc0045877, 0xc0045878
+		call := map[bool]uintptr{true: fifreeze, false: fithaw}[want]
+		if frozen == want {
+			return
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), call, 0); errno != 0 {
+			t.Fatalf("cannot freeze or thaw the disk: %v", errno)
+		}
+		frozen = want
+	}
+	t.Cleanup(func() {
+		set(false)
+		f.Close()
+	})
+	return func() { set(true) }, func() { set(false) }
+}
+
+// A disk that does not answer holds up neither its own service's readers nor
+// other services, and has everything in order when it answers.
+func TestDiskStalls(t *testing.T) {
+	t.Parallel()
+	for _, full := range []string{"drop", "block"} {
+		t.Run(full, func(t *testing.T) {
+			t.Parallel()
+			const last = 40_000
+			d := newDaemon(t, emitter("web", last, 200, keepAll, "ring-lines = 4000", "full = \""+full+"\"")+"[service.db]\n")
+			freeze, thaw := d.frozenDisk("web")
+			d.expectLog("service=web")
+			d.start()
+			w := d.watch("web", "stdout", "follow")
+			db := d.feed("db")
+			w.await(numbered(1000) + "\n")
+			freeze()
+			w.await(numbered(1000+2000) + "\n")
+			db.upTo(200)
+			if res := d.logfs("flush", "db"); res.status != 0 {
+				t.Errorf("flush of another service: %+v", res)
+			}
+			d.awaitLog("does not answer")
+			eventually(t, func() string { return "lines to wait" }, func() bool {
+				return d.statusNumber("web", statusLost) > 1000 ||
+					full == "block" && d.statusNumber("web", statusLast) > 4900
+			})
+			thaw()
+			d.awaitLog("takes writes again")
+			w.await(numbered(last) + "\n")
+			d.awaitState("web", "exited")
+			lost := d.statusNumber("web", statusLost)
+			db.close()
+			d.stop()
+			a := accountOfFiles(t, d.logdir("web"))
+			if a.lost != lost || a.lines+a.lost != last || (full == "block") != (a.marks == 0) {
+				t.Errorf("the files have %+v of %d lines; status says %d lost", a, last, lost)
+			}
+			checkStored(t, readLogdir(t, d.logdir("db")), 200)
+		})
+	}
+}
