@@ -2,8 +2,8 @@
 // directory the same three files, current, follow and seq.
 //
 // Its job: the FUSE tree, and the behaviour of its files that lets unmodified
-// programs read them. It reads rings and nothing else, stores nothing, and
-// starts no service. All that it knows of errno values is in errno.go.
+// programs read them. It reads rings, and what it is handed as their History,
+// stores nothing, and starts no service. All that it knows of errno values is in errno.go.
 //
 // Vocabulary. An entry is one service in the tree. A view is one way to show
 // a ring as bytes: which records (a selection: all, stdout, stderr), and in
@@ -16,11 +16,13 @@
 //
 // The way of a request. device.go reads requests from /dev/fuse. READ and
 // POLL of current, follow and seq, and INTERRUPT, are answered by follow.go;
-// everything else goes through go-fuse's ProtocolServer to raw.go. Nothing
-// here blocks: a handler computes and answers.
+// everything else goes through go-fuse's ProtocolServer to raw.go. No handler
+// blocks: lines that have to come from disk come on goroutines of their own,
+// see past.go, and the read is parked until then.
 //
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
-// waiting.waking, handle.mu, node.mu, view.mu, the ring's; waiting.mu and
-// tree.mu are taken last and hold nothing else.
+// waiting.waking, handle.mu, node.mu, waiting.mu, view.mu, the ring's. tree.mu,
+// waits.mu and loadQueue.mu are taken last and hold nothing else. Where two
+// nodes meet, and where the writer of a service meets a reader, it is TryLock.
 package fs

@@ -116,10 +116,7 @@ func (s *Server) answer(p *park) bool {
 	case wait:
 		return false
 	case loads:
-		if past := &p.h.past; !past.loading {
-			past.loading = true
-			go s.load(p.h)
-		}
+		s.wantLoad(p.h)
 		return false
 	case data:
 		p.finish()

@@ -12,7 +12,7 @@ import (
 	"logfs/ring/record"
 )
 
-// A History gives back records that the ring has dropped. Its methods may
+// A History gives back records that the ring has dropped. From and Next may
 // wait for the disk; they are never called while a lock is held.
 type History interface {
 	// From returns a reader that begins with the first record there still is
@@ -168,11 +168,53 @@ func (h *handle) rejoin(off int64) bool {
 	return true
 }
 
-// load loads lines for h and answers the reads that wait for them. The caller
-// has set loading.
+// loadQueue is who waits for lines from disk. Ten thousand may: they queue, and a
+// few goroutines, which end when the queue does, serve them.
+type loadQueue struct {
+	mu      sync.Mutex // guards the following; taken last
+	queue   []*handle
+	serving int
+}
+
+// wantLoad has lines loaded for h. The caller holds h.mu.
+func (s *Server) wantLoad(h *handle) {
+	if h.past.loading {
+		return
+	}
+	h.past.loading = true
+	s.loads.mu.Lock()
+	defer s.loads.mu.Unlock()
+	s.loads.queue = append(s.loads.queue, h)
+	if s.loads.serving < maxLoads {
+		s.loads.serving++
+		go s.serveLoads()
+	}
+}
+
+func (s *Server) serveLoads() {
+	for h := s.nextLoad(); h != nil; h = s.nextLoad() {
+		s.load(h)
+	}
+}
+
+// nextLoad returns who has waited longest. With nil, the caller has to end.
+func (s *Server) nextLoad() *handle {
+	l := &s.loads
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		l.serving--
+		l.queue = nil
+		return nil
+	}
+	h := l.queue[0]
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	return h
+}
+
+// load loads lines for h and answers the reads that wait for them.
 func (s *Server) load(h *handle) {
-	s.disk <- struct{}{}
-	defer func() { <-s.disk }()
 	buf := loadBuffers.Get().(*[maxLoad]byte)
 	defer loadBuffers.Put(buf)
 

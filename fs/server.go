@@ -37,8 +37,8 @@ type Server struct {
 	tree  *tree
 	waits waits
 	dev   device
-	disk  chan struct{} // holds as many as may load from disk at once
-	kept  atomic.Int64  // readers whose file stays open between loads
+	loads loadQueue
+	kept  atomic.Int64 // readers whose file stays open between loads
 
 	closing sync.Once
 	closed  error
@@ -79,7 +79,7 @@ func newServer(o Options, dir string, fd int) *Server {
 	return &Server{
 		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
 		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
-		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}), disk: make(chan struct{}, maxLoads),
+		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
 }
 

@@ -286,7 +286,8 @@ func (t *tree) dropHandle(fh uint64) any {
 }
 
 // clear lets go of what the kernel had no time to close and forget before the
-// mount went away: rings must not stay pinned by files that are no more.
+// mount went away, and of the reads that nobody can answer any more: rings must
+// not stay pinned by files that are no more.
 func (t *tree) clear() {
 	t.mu.Lock()
 	handles, nodes := t.handles, t.nodes

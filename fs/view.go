@@ -135,7 +135,8 @@ type view struct {
 }
 
 // lostGuess is how long a view takes a record to have been that the ring
-// dropped before the view was asked; it only has to be more than 0.
+// dropped before the view was asked. It has to be more than 0, so that a reader
+// before it is seen to be overtaken; what sizes are told then, see node.shift.
 const lostGuess = 80
 
 // catchUp measures what has come since the last call, and returns the
