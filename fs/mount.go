@@ -15,6 +15,8 @@ import (
 // user no fusermount3. The mount point is not at fault.
 var ErrNoFUSE = errors.New("FUSE is not available")
 
+var errNoDescriptor = errors.New("fusermount3 has sent no descriptor")
+
 const fsName = "logfs"
 
 // mount mounts on dir and returns the descriptor of the connection. Root
@@ -93,11 +95,11 @@ func receiveFD(from *os.File) (int, error) {
 	}
 	messages, err := syscall.ParseSocketControlMessage(oob[:n])
 	if err != nil || len(messages) != 1 {
-		return -1, fmt.Errorf("fusermount3 sent no descriptor: %w", err)
+		return -1, errNoDescriptor
 	}
 	fds, err := syscall.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("fusermount3 sent no descriptor: %w", err)
+		return -1, errNoDescriptor
 	}
 	syscall.CloseOnExec(fds[0])
 	return fds[0], nil
