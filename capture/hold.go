@@ -498,7 +498,7 @@ func (h *Hold) Recover(next, run uint64) Held {
 	}
 	found := Held{Run: n.Run, Began: n.Began, Ended: n.Ended == 1}
 	switch {
-	case n.Run != 0 && n.Run != run:
+	case n.Run != 0 && n.Run < run:
 		n.Given = next // somebody else has used the numbers since
 	case n.Doing.lines() && next < n.Given:
 		found.Lost = n.First - min(next, n.First)
