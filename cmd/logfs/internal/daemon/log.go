@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,25 +147,42 @@ func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 		p := &batch[i]
 		b.Add(first+record.Stamp(i), kindOf(p.Stream), p.More, p.Text)
 	}
-	hold.Begin(capture.Doing(batch[0].Stream), b.First(), b.Next())
+	l.noteLocked(hold, capture.Doing(batch[0].Stream), b)
 	if l.writer.late {
 		l.queueLocked(b)
-		l.shownLocked(hold)
 		l.mu.Unlock()
 		return
 	}
-	l.launchLocked(b, hold, goOn)
+	l.launchLocked(b, goOn)
 	l.mu.Unlock()
 	l.fly()
 }
 
-// shownLocked tells the Hold that readers see what the files do not have: it
-// will not be stored again should this process die. Where the service waits for
-// the disk, that is left to the next batch: so the last one is not lost.
-func (l *Log) shownLocked(hold *capture.Hold) {
-	if !l.block {
-		hold.Done()
+// noteLocked has the hold know which numbers b has, and be told when they are in
+// the files.
+func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch) {
+	if hold == nil {
+		return
 	}
+	hold.Begin(what, b.First(), b.Next())
+	if w := &l.writer; !slices.Contains(w.holds, hold) {
+		w.holds = append(w.holds, hold)
+	}
+}
+
+// storedLocked says that the files have all before the number next.
+func (l *Log) storedLocked(next uint64) {
+	for _, h := range l.writer.holds {
+		h.Stored(next)
+	}
+}
+
+// forget has the log know that a run is over, whose hold is about to be closed.
+func (l *Log) forget(hold *capture.Hold) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &l.writer
+	w.holds = slices.DeleteFunc(w.holds, func(h *capture.Hold) bool { return h == hold })
 }
 
 func kindOf(s capture.Stream) record.Kind {
@@ -179,9 +197,9 @@ func kindOf(s capture.Stream) record.Kind {
 func (l *Log) BeginRun(hold *capture.Hold, pid int) (run uint64) {
 	l.storeMark(hold, capture.StartMark, func(dst []byte) []byte {
 		run = l.ring.Run() + 1
+		hold.Starting(run, l.now().UnixNano())
 		return record.AppendStart(dst, run, pid)
 	})
-	hold.BeginRun(run, l.now().UnixNano())
 	return run
 }
 
@@ -197,7 +215,7 @@ func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
 	if held.Lost > 0 {
 		l.lost.Add(held.Lost)
 		l.log.Warn("lines lost with the daemon before", "count", held.Lost)
-		l.storeMark(hold, capture.OtherMark, func(dst []byte) []byte { return record.AppendLost(dst, held.Lost) })
+		l.storeMark(hold, capture.LostMark, func(dst []byte) []byte { return record.AppendLost(dst, held.Lost) })
 	}
 	if held.Run == 0 || held.Run > run {
 		l.BeginRun(hold, pid)
@@ -209,7 +227,6 @@ func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
 // disk takes too long.
 func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
 	l.storeMark(hold, capture.ExitMark, func(dst []byte) []byte { return record.AppendExit(dst, e) })
-	hold.EndRun()
 	if l.late() || !l.tried.CompareAndSwap(false, true) {
 		return // the warning is out
 	}
@@ -232,16 +249,15 @@ func (l *Log) storeMark(hold *capture.Hold, what capture.Doing, text func(dst []
 	t := l.stamps.take(record.Stamp(l.now().UnixNano()), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
-	hold.Begin(what, b.First(), b.Next())
+	l.noteLocked(hold, what, b)
 	if l.writer.late {
 		l.noteStartLocked(b, t)
 		l.queueLocked(b)
-		l.shownLocked(hold)
 		l.mu.Unlock()
 		return
 	}
 	done, late := make(chan struct{}), make(chan struct{})
-	l.launchLocked(b, hold, func() { close(late) })
+	l.launchLocked(b, func() { close(late) })
 	l.mu.Unlock()
 	go func() {
 		defer close(done)
