@@ -76,6 +76,9 @@ func (b *Batch) Skip(seq, run uint64) {
 	b.at.Seq, b.at.Run = max(seq, b.at.Seq), run
 }
 
+// Pass takes the next number for a record that is not to be had.
+func (b *Batch) Pass() { b.Skip(b.at.Seq+1, b.at.Run) }
+
 func (b *Batch) added(n int, t record.Stamp) {
 	b.n += n
 	b.lines++
