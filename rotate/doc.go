@@ -32,6 +32,9 @@
 // A directory of multilog, svlogd or s6-log is taken over as it stands. Its
 // current becomes an archive; its archives count for retention by their names,
 // are not compressed, and are not read, because their lines have no numbers.
+// They can take over a logdir in turn, and add to a current that was closed
+// cleanly. The lines added have numbers, because they are in a file of ours, but
+// readers are told that they are not to be had: the file has them.
 // Labels and stamps are taken for what multilog means by them: those of s6-log
 // are 27 s later, and nothing in a name tells, so they are that much younger to
 // Age. Whatever has another name is left alone.

@@ -24,6 +24,7 @@ import (
 //	not closed cleanly                  cut to whole lines, archived as .u
 //	only a header                       cut to it, continued
 //	also an archive (torn rotation)     that archive
+//	clean, with lines of others         archived, untouched
 //	not begun with a header of ours     archived as .u, untouched
 //	not a regular file                  an error
 //
@@ -217,7 +218,8 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 
 // recoverOurs cuts the torn line off a current of ours. It is continued if it
 // was closed cleanly or has no records, unless its header misleads: it names
-// another service, or a number that was used before.
+// another service, or a number that was used before. Nor is it continued when
+// another logger has: ours and theirs do not take turns in one file.
 func (d *Logdir) recoverOurs(f foundCurrent) error {
 	d.setCurrentLocked(f.file, head{d.newID(), f.header.First, f.header.Run}, f.whole)
 	d.records = f.seen > 0
@@ -228,7 +230,7 @@ func (d *Logdir) recoverOurs(f foundCurrent) error {
 	}
 	right := f.header.Service == d.opt.Service && f.next == d.next
 	switch {
-	case right && (f.clean || !d.records):
+	case right && (f.clean && f.valid == f.seen || !d.records):
 		return d.markInUse()
 	case f.clean:
 		return d.rotateLocked(complete)
