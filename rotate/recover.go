@@ -96,6 +96,7 @@ func (d *Logdir) open() error {
 		return err
 	}
 	d.found.Next, d.found.Run, d.found.Last = d.next, d.run, d.last
+	d.noteBoot() // not before: should Open fail, the next one says the same
 	d.publishLocked()
 	d.syncer.begin(d.cur)
 	d.sayForeignLocked()
@@ -190,6 +191,7 @@ func (d *Logdir) findCurrent(archives map[string]Info) (f foundCurrent, err erro
 func (d *Logdir) recoverLocked(f foundCurrent) error {
 	d.found.New = f.file == nil && len(d.archives) == 0
 	d.found.Clean = f.clean || d.found.New
+	d.found.Down = !d.found.Clean && !d.sameBoot()
 	if !d.found.Clean {
 		if err := d.repairArchivesLocked(); err != nil {
 			return err

@@ -230,6 +230,7 @@ func TestRecovery(t *testing.T) {
 			for _, f := range r.have {
 				lay(t, dir, f)
 			}
+			lay(t, dir, file{name: lockName, content: "this boot\n"})
 			d := mustOpen(t, options(dir))
 			if d.State() != r.want {
 				t.Errorf("state\n%+v, want\n%+v", d.State(), r.want)

@@ -77,6 +77,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 	if err := l.refill(o.Ring); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
+	l.tellOfCut()
 	return l, nil
 }
 
