@@ -97,20 +97,44 @@ func (l *Log) refill(limits ring.Limits) error {
 	}
 	for _, s := range segments {
 		b := l.ring.Begin()
-		b.Skip(s.First, s.Run)
-		for line := range bytes.Lines(s.Lines) {
-			if !b.AddStored(line) {
-				b.Pass() // what is no record has a number all the same
-			}
-		}
+		refillSegment(b, s)
 		b.Commit()
 	}
 	if _, next := l.ring.Bounds(); next != state.Next {
 		b := l.ring.Begin()
+		tellMissing(b, state.Next, l.stamps.take(record.Stamp(l.now().UnixNano()), 1))
 		b.Skip(state.Next, state.Run)
 		b.Commit()
 	}
 	return nil
+}
+
+// refillSegment adds the records of s. Lines that are none have numbers all the
+// same.
+func refillSegment(b *ring.Batch, s rotate.Segment) {
+	seq, begun := s.First, false
+	for line := range bytes.Lines(s.Lines) {
+		r, err := record.Parse(line)
+		if err != nil {
+			seq++
+			continue
+		}
+		tellMissing(b, seq, r.Stamp-1)
+		if !begun {
+			b.Skip(seq, s.Run)
+			begun = true
+		}
+		b.Add(r.Stamp, r.Kind, r.More, r.Text)
+		seq = b.Next()
+	}
+}
+
+// tellMissing adds a lost mark for the numbers up to seq that are not in the
+// files, as a reader gets it who is fed from there.
+func tellMissing(b *ring.Batch, seq uint64, t record.Stamp) {
+	if n := seq - b.Next(); seq > b.Next() {
+		b.Add(t, record.Mark, false, record.AppendLost(nil, n))
+	}
 }
 
 // Ring is where readers find the lines.

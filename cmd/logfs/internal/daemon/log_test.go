@@ -132,7 +132,7 @@ func TestRefillKeepsToTheLimits(t *testing.T) {
 }
 
 // Lines that are no records have numbers all the same, so the lines after them
-// keep theirs at every restart.
+// keep theirs at every restart. Readers are told of them.
 func TestRestartKeepsNumbersAfterLinesOfAnotherLogger(t *testing.T) {
 	l := newLogTest(t)
 	l.BeginRun(42)
@@ -142,7 +142,9 @@ func TestRestartKeepsNumbersAfterLinesOfAnotherLogger(t *testing.T) {
 	l.open(t)
 	l.Take(pieces("b"), noStall)
 	before := held(l.Log)
+	same(t, "held", texts(l.Log), []string{"= start run=1 pid=42", "o a", "= lost lines=2", "o b"})
 	l.reopen(t)
+	same(t, "held after another restart", texts(l.Log), []string{"= start run=1 pid=42", "o a", "= lost lines=2", "o b"})
 	for i, r := range held(l.Log) {
 		if b := before[i]; r.Seq != b.Seq || r.Run != b.Run || string(r.Text) != string(b.Text) {
 			t.Errorf("%q had number %d of run %d, has %d of run %d", r.Text, b.Seq, b.Run, r.Seq, r.Run)
