@@ -14,31 +14,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frailStore puts the store on a disk of its own. cut is a power cut: what is
-// not on that disk will never be. restore gives the power back, when nobody
-// has files open there.
-func (d *daemon) frailStore() (cut, restore func()) {
+// frailStore puts the store on a disk of its own, and returns a power cut, after
+// which there is nothing but what was on that disk.
+func (d *daemon) frailStore() (cut func()) {
 	t := d.t
 	t.Helper()
 	must(t, os.MkdirAll(d.store, 0o750))
-	again := d.loopDisk(d.store, filepath.Join(memoryDir(t), "image"))
-	cut = func() {
+	dir := memoryDir(t)
+	image, left := filepath.Join(dir, "image"), filepath.Join(dir, "left")
+	replace := d.loopDisk(d.store, image)
+	return func() {
 		t.Helper()
-		const shutdown, noLogFlush = 0x8004587d, 2
-		root, err := unix.Open(d.store, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		must(t, err)
-		defer unix.Close(root)
-		how := uint32(noLogFlush)
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(root), shutdown, uintptr(unsafe.Pointer(&how))); errno != 0 {
-			t.Fatalf("cannot shut the file system down: %v", errno)
+		shutDown(t, d.store)
+		d.kill()
+		if res := runCommand(t, nil, dir, "cp", image, left); res.status != 0 {
+			t.Fatalf("cp: %s", res.stderr)
 		}
+		// Not the same file system again: somebody else's mount namespace may
+		// hold it.
+		replace(left)
+		// The machine of this test has not gone down.
+		must(t, os.WriteFile(filepath.Join(d.logdir("web"), "lock"), []byte("another boot\n"), 0o600))
 	}
-	restore = func() {
-		t.Helper()
-		must(t, unix.Unmount(d.store, 0))
-		again()
+}
+
+// shutDown ends a file system where it stands: its journal too is what is on
+// the disk.
+func shutDown(t testing.TB, dir string) {
+	t.Helper()
+	const shutdown, noLogFlush = 0x8004587d, 2
+	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(root)
+	how := uint32(noLogFlush)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(root), shutdown, uintptr(unsafe.Pointer(&how))); errno != 0 {
+		t.Fatalf("cannot shut the file system down: %v", errno)
 	}
-	return cut, restore
 }
 
 // memoryDir is a directory in memory, where there is one: the disk of the
@@ -77,7 +88,7 @@ func TestPowerCut(t *testing.T) {
 func cutPower(t *testing.T, seconds int, size string) {
 	const rate, mayBeLost = 50, 75
 	d := newDaemon(t, fmt.Sprintf("[service.web]\nsize = %q\nkeep = 100000\nmin = 100000\n", size))
-	cut, restore := d.frailStore()
+	cut := d.frailStore()
 	d.start()
 	f := d.feed("web")
 	said := seconds * rate
@@ -87,12 +98,8 @@ func cutPower(t *testing.T, seconds int, size string) {
 		f.upTo(n + 1)
 	}
 	cut()
-	d.kill()
 	f.watch.awaitEnd()
 	f.abandon()
-	restore()
-	// The machine of this test has not gone down.
-	must(t, os.WriteFile(filepath.Join(d.logdir("web"), "lock"), []byte("another boot\n"), 0o600))
 
 	d.expectLog("the log was cut off")
 	d.start()

@@ -36,9 +36,9 @@ func (d *daemon) smallDisk(name string, size int) (dir string) {
 	return dir
 }
 
-// loopDisk mounts a new ext4 in a file at dir, and returns what mounts it there
-// again.
-func (d *daemon) loopDisk(dir, image string) (again func()) {
+// loopDisk mounts a new ext4 in a file at dir, and returns what puts such a
+// file in its place.
+func (d *daemon) loopDisk(dir, image string) (replace func(image string)) {
 	t := d.t
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -53,11 +53,14 @@ func (d *daemon) loopDisk(dir, image string) (again func()) {
 	}
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, 64<<20))
-	mount := func() { run("mount", "-o", "loop", image, dir) }
 	run("mkfs.ext4", "-q", "-E", "root_owner=0:0", image)
-	mount()
+	run("mount", "-o", "loop", image, dir)
 	d.disks = append(d.disks, dir)
-	return mount
+	return func(image string) {
+		t.Helper()
+		must(t, unix.Unmount(dir, unix.MNT_DETACH))
+		run("mount", "-o", "loop", image, dir)
+	}
 }
 
 // fill takes all room of a disk and returns what gives it back.
