@@ -5,7 +5,7 @@
 //	├── @400000006b00928d1908bac4.s      archive: complete
 //	├── @400000006b0092a11d3c0f08.u      archive: recovered after a crash
 //	├── current                          being written
-//	└── lock                             held by the owner
+//	└── lock                             held by the owner, with its boot id
 //
 // Every file begins with a header, which says from which number its records
 // are counted and which run is in force at the first of them:
@@ -46,7 +46,7 @@
 //     the process at any point, and an error of any file call.
 //   - A line is in the files wholly or not at all once Open or the next
 //     successful Append has returned.
-//   - No number is used twice.
+//   - No number is used twice, unless power loss has taken the line it had.
 //   - Power loss costs what was written since the last fsync: at most
 //     Options.Sync or Options.SyncBytes before it, and the time fsync takes.
 //   - After a failed fsync the file is written again, so it costs nothing, if
