@@ -23,7 +23,7 @@ func (l *Log) tellOfCut() {
 		return
 	}
 	l.log.Warn("the log was cut off; its last lines may be lost", attrs...)
-	l.storeMark(func(dst []byte) []byte {
+	l.storeMark(l.newest, func(dst []byte) []byte {
 		return record.AppendCut(dst, record.Cut{After: s.Next - 1, Last: s.Last, Torn: s.Cut})
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A log that was not closed is told of: a power cut, and a torn line, to the
@@ -33,6 +34,7 @@ func TestCutOff(t *testing.T) {
 			}
 			must(t, l.Close())
 			l.dir = left
+			l.clock.add(time.Hour)
 			l.open(t)
 			want := []string{"= start run=1 pid=42", "o a", "o b"}
 			if tt.mark != "" {
@@ -42,6 +44,9 @@ func TestCutOff(t *testing.T) {
 			same(t, "stored", stored(t, left), want)
 			if got := l.events.String(); !strings.Contains(got, tt.said) || strings.Count(got, "\n") != 1 {
 				t.Errorf("logged\n%swant once\n%s", got, tt.said)
+			}
+			if all := held(l.Log); all[len(all)-1].Time() > all[2].Time()+1 {
+				t.Errorf("the last line is of %d, the mark of %d: the service looks as if it had spoken", all[2].Time(), all[len(all)-1].Time())
 			}
 			l.Take(pieces("c"), noStall)
 			checkSameNumbers(t, l, uint64(len(want)+2))

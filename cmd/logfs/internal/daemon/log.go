@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -102,7 +103,7 @@ func (l *Log) refill(limits ring.Limits) error {
 	}
 	if _, next := l.ring.Bounds(); next != state.Next {
 		b := l.ring.Begin()
-		tellMissing(b, state.Next, l.stamps.take(record.Stamp(l.now().UnixNano()), 1))
+		tellMissing(b, state.Next, l.stamps.take(l.newest(), 1))
 		b.Skip(state.Next, state.Run)
 		b.Commit()
 	}
@@ -137,6 +138,14 @@ func tellMissing(b *ring.Batch, seq uint64, t record.Stamp) {
 	}
 }
 
+// clock is the time now.
+func (l *Log) clock() record.Stamp { return record.Stamp(l.now().UnixNano()) }
+
+// newest is the stamp handed out last, or, if there is none, the time now. Marks
+// about what is missing behind the last line go by it: they do not make a service
+// look as if it had spoken.
+func (l *Log) newest() record.Stamp { return cmp.Or(l.stamps.last, l.clock()) }
+
 // Ring is where readers find the lines.
 func (l *Log) Ring() *ring.Ring { return l.ring }
 
@@ -157,7 +166,7 @@ func (l *Log) Take(batch []capture.Piece, goOn func()) {
 	for l.waitsLocked() {
 		l.changed.Wait()
 	}
-	first := l.stamps.take(record.Stamp(l.now().UnixNano()), len(batch))
+	first := l.stamps.take(l.clock(), len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
@@ -183,7 +192,7 @@ func kindOf(s capture.Stream) record.Kind {
 // BeginRun writes the start mark of a new run and returns its number. What a
 // killed daemon left without exit mark stays as it is.
 func (l *Log) BeginRun(pid int) (run uint64) {
-	l.storeMark(func(dst []byte) []byte {
+	l.storeMark(l.clock, func(dst []byte) []byte {
 		run = l.ring.Run() + 1
 		return record.AppendStart(dst, run, pid)
 	})
@@ -193,7 +202,7 @@ func (l *Log) BeginRun(pid int) (run uint64) {
 // EndRun writes the exit mark and brings the run to stable storage, unless the
 // disk takes too long.
 func (l *Log) EndRun(e record.Exit) {
-	l.storeMark(func(dst []byte) []byte { return record.AppendExit(dst, e) })
+	l.storeMark(l.clock, func(dst []byte) []byte { return record.AppendExit(dst, e) })
 	if l.late() || !l.tried.CompareAndSwap(false, true) {
 		return // the warning is out
 	}
@@ -206,14 +215,14 @@ func (l *Log) EndRun(e record.Exit) {
 	}
 }
 
-// storeMark stores one mark. It never waits for a disk that is behind.
-func (l *Log) storeMark(text func(dst []byte) []byte) {
+// storeMark stores one mark, with a stamp not before at. It never waits for a disk that is behind.
+func (l *Log) storeMark(at func() record.Stamp, text func(dst []byte) []byte) {
 	l.mu.Lock()
 	for l.writer.flying {
 		l.changed.Wait()
 	}
 	l.mark = text(l.mark[:0])
-	t := l.stamps.take(record.Stamp(l.now().UnixNano()), 1)
+	t := l.stamps.take(at(), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
 	if l.writer.late {
