@@ -3,11 +3,12 @@ package daemon
 import (
 	"time"
 
+	"logfs/capture"
 	"logfs/ring/record"
 )
 
 // tellOfCut tells the operator when the log was not closed, and its readers too
-// if that may have cost lines that somebody has read: after a power cut.
+// if the machine went down: that may have cost lines that somebody has read.
 // Nobody knows how many; where they were is known.
 func (l *Log) tellOfCut() {
 	s := l.dir.State()
@@ -18,12 +19,13 @@ func (l *Log) tellOfCut() {
 	if s.Last != 0 {
 		attrs = append(attrs, "at", time.Unix(0, int64(s.Last)).UTC())
 	}
-	if !s.Down && s.Cut == 0 {
-		l.log.Info("the log was not closed; lines that were not written are lost", attrs...)
+	if !s.Down {
+		l.log.Info("the log was not closed; what was not written may be lost", attrs...)
 		return
 	}
 	l.log.Warn("the log was cut off; its last lines may be lost", attrs...)
-	l.storeMark(l.newest, func(dst []byte) []byte {
+	l.cut = s.Next
+	l.storeMarkAt(l.newest, nil, capture.OtherMark, func(dst []byte) []byte {
 		return record.AppendCut(dst, record.Cut{After: s.Next - 1, Last: s.Last, Torn: s.Cut})
 	})
 }
