@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,8 @@ type Log struct {
 
 	watchdog *watchdog
 
+	cut uint64 // number of the mark that tells of a cut, 0 without one
+
 	tried atomic.Bool // somebody waits for an fsync at the end of a run
 
 	mu      sync.Mutex // guards the following; held over no I/O
@@ -78,6 +81,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 	if err := l.refill(o.Ring); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
+	l.tellOfCut()
 	return l, nil
 }
 
@@ -97,19 +101,53 @@ func (l *Log) refill(limits ring.Limits) error {
 	}
 	for _, s := range segments {
 		b := l.ring.Begin()
-		b.Skip(s.First, s.Run)
-		for line := range bytes.Lines(s.Lines) {
-			b.AddStored(line)
-		}
+		refillSegment(b, s)
 		b.Commit()
 	}
 	if _, next := l.ring.Bounds(); next != state.Next {
 		b := l.ring.Begin()
+		tellMissing(b, state.Next, l.stamps.take(l.newest(), 1))
 		b.Skip(state.Next, state.Run)
 		b.Commit()
 	}
 	return nil
 }
+
+// refillSegment adds the records of s. Lines that are none have numbers all the
+// same.
+func refillSegment(b *ring.Batch, s rotate.Segment) {
+	seq, begun := s.First, false
+	for line := range bytes.Lines(s.Lines) {
+		r, err := record.Parse(line)
+		if err != nil {
+			seq++
+			continue
+		}
+		tellMissing(b, seq, r.Stamp-1)
+		if !begun {
+			b.Skip(seq, s.Run)
+			begun = true
+		}
+		b.Add(r.Stamp, r.Kind, r.More, r.Text)
+		seq = b.Next()
+	}
+}
+
+// tellMissing adds a lost mark for the numbers up to seq that are not in the
+// files, as a reader gets it who is fed from there.
+func tellMissing(b *ring.Batch, seq uint64, t record.Stamp) {
+	if n := seq - b.Next(); seq > b.Next() {
+		b.Add(t, record.Mark, false, record.AppendLost(nil, n))
+	}
+}
+
+// clock is the time now.
+func (l *Log) clock() record.Stamp { return record.Stamp(l.now().UnixNano()) }
+
+// newest is the stamp handed out last, or, if there is none, the time now. Marks
+// about what is missing behind the last line go by it: they do not make a service
+// look as if it had spoken.
+func (l *Log) newest() record.Stamp { return cmp.Or(l.stamps.last, l.clock()) }
 
 // Ring is where readers find the lines.
 func (l *Log) Ring() *ring.Ring { return l.ring }
@@ -141,7 +179,7 @@ func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	for l.waitsLocked() {
 		l.changed.Wait()
 	}
-	first := l.stamps.take(record.Stamp(l.now().UnixNano()), len(batch))
+	first := l.stamps.take(l.clock(), len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
@@ -210,6 +248,9 @@ func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
 	l.mu.Lock()
 	_, next := l.ring.Bounds()
 	run := l.ring.Run()
+	if next == l.cut+1 {
+		next = l.cut // the Hold knows nothing of that mark
+	}
 	held := hold.Recover(next, run)
 	l.mu.Unlock()
 	if held.Lost > 0 {
@@ -241,12 +282,17 @@ func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
 
 // storeMark stores one mark. It never waits for a disk that is behind.
 func (l *Log) storeMark(hold *capture.Hold, what capture.Doing, text func(dst []byte) []byte) {
+	l.storeMarkAt(l.clock, hold, what, text)
+}
+
+// storeMarkAt stores a mark with a stamp not before at.
+func (l *Log) storeMarkAt(at func() record.Stamp, hold *capture.Hold, what capture.Doing, text func(dst []byte) []byte) {
 	l.mu.Lock()
 	for l.writer.flying {
 		l.changed.Wait()
 	}
 	l.mark = text(l.mark[:0])
-	t := l.stamps.take(record.Stamp(l.now().UnixNano()), 1)
+	t := l.stamps.take(at(), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
 	l.noteLocked(hold, what, b)
