@@ -16,10 +16,13 @@ import (
 	"logfs/cmd/logfs/internal/config"
 )
 
-// manual returns the source of the man page.
-func manual(t *testing.T) string {
+// pages are the man pages: of the command, and of its configuration.
+var pages = []string{"logfs.1", "logfs.toml.5"}
+
+// manual returns the source of a man page.
+func manual(t *testing.T, name string) string {
 	t.Helper()
-	page, err := os.ReadFile("logfs.1")
+	page, err := os.ReadFile(name)
 	must(t, err)
 	return string(page)
 }
@@ -30,7 +33,7 @@ func item(t *testing.T, page, heading string) string {
 	t.Helper()
 	start := regexp.MustCompile(`(?m)^\.It ` + regexp.QuoteMeta(heading) + `( .*)?$`).FindStringIndex(page)
 	if start == nil {
-		t.Errorf("logfs.1 has no item %q", heading)
+		t.Errorf("the man page has no item %q", heading)
 		return ""
 	}
 	rest := page[start[0]:]
@@ -45,7 +48,7 @@ func plain(item string) string {
 }
 
 func TestManualHasEveryCommandAndFlag(t *testing.T) {
-	page := manual(t)
+	page := manual(t, pages[0])
 	_, synopsis, _ := strings.Cut(page, ".Sh SYNOPSIS\n")
 	synopsis, _, _ = strings.Cut(synopsis, ".Sh ")
 	for _, c := range commands() {
@@ -75,7 +78,7 @@ func TestManualHasEveryCommandAndFlag(t *testing.T) {
 }
 
 func TestManualHasEveryKey(t *testing.T) {
-	page := manual(t)
+	page := manual(t, pages[1])
 	for _, k := range config.Keys {
 		got := strings.ToLower(plain(item(t, page, "Ic "+k.Name)))
 		byDefault := "none"
@@ -84,14 +87,14 @@ func TestManualHasEveryKey(t *testing.T) {
 		}
 		for _, want := range []string{k.Meaning + ".", "Default: " + byDefault + ".", "Accepted: " + k.Accepted + "."} {
 			if !strings.Contains(got, strings.ToLower(want)) {
-				t.Errorf("logfs.1 does not say %q about %s, but %q", want, k.Name, got)
+				t.Errorf("logfs.toml.5 does not say %q about %s, but %q", want, k.Name, got)
 			}
 		}
 	}
 }
 
 func TestManualHasEveryExitStatus(t *testing.T) {
-	_, statuses, _ := strings.Cut(manual(t), ".Sh EXIT STATUS\n")
+	_, statuses, _ := strings.Cut(manual(t, pages[0]), ".Sh EXIT STATUS\n")
 	file, err := parser.ParseFile(token.NewFileSet(), filepath.FromSlash("internal/exit/exit.go"), nil, 0)
 	must(t, err)
 	found := 0
@@ -157,7 +160,9 @@ func TestManualIsWellFormed(t *testing.T) {
 		t.Log("not looked at: mandoc is not installed")
 		return
 	}
-	if said, err := exec.Command(mandoc, "-Tlint", "-W", "warning", "logfs.1").CombinedOutput(); err != nil {
-		t.Errorf("mandoc: %v\n%s", err, said)
+	for _, page := range pages {
+		if said, err := exec.Command(mandoc, "-Tlint", "-W", "warning", page).CombinedOutput(); err != nil {
+			t.Errorf("mandoc: %v\n%s", err, said)
+		}
 	}
 }
