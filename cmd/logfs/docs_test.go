@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,6 +143,35 @@ func TestReadmeConfiguration(t *testing.T) {
 	}
 	if len(c.Services) < 2 {
 		t.Errorf("the example of README.md has %d services, want at least 2", len(c.Services))
+	}
+}
+
+// The configuration shipped for packages changes nothing, and what it says about
+// the defaults is true.
+func TestShippedConfiguration(t *testing.T) {
+	file := filepath.FromSlash("../../contrib/logfs.toml")
+	c, err := config.Load(file, false)
+	must(t, err)
+	if len(c.Services) != 0 {
+		t.Errorf("%s has %d services, want none", file, len(c.Services))
+	}
+	text, err := os.ReadFile(file)
+	must(t, err)
+	settings, example, _ := strings.Cut(string(text), "\n#[service.")
+	shown := regexp.MustCompile(`(?m)^#?([a-z-]+) = (\S+)`).FindAllStringSubmatch(settings, -1)
+	for _, s := range shown {
+		i := slices.IndexFunc(config.Keys, func(k config.Key) bool { return k.Name == s[1] })
+		if i < 0 || config.Keys[i].Default != s[2] {
+			t.Errorf("%s shows %s, which is not the default of a key", file, s[0])
+		}
+	}
+	if len(shown) < 5 {
+		t.Errorf("%s shows %d keys, want at least 5", file, len(shown))
+	}
+	whole := filepath.Join(t.TempDir(), "logfs.toml")
+	must(t, os.WriteFile(whole, []byte(settings+"\n[service."+strings.ReplaceAll(example, "\n#", "\n")), 0o644))
+	if c, err = config.Load(whole, false); err != nil || len(c.Services) != 1 {
+		t.Errorf("with its example, %s has %d services, %v; want one", file, len(c.Services), err)
 	}
 }
 
