@@ -71,7 +71,7 @@ func TestCutOffUnderAHold(t *testing.T) {
 	l.BeginRun(hold, 42)
 	l.Take(pieces("a", "b"), noStall)
 	hold.Begin(capture.OutLines, 2, 6)
-	hold.Done() // and c, d
+	hold.Stored(6) // and c, d, which the disk never had
 	l.crashTo(t, filepath.Join(t.TempDir(), "web"), "", "another boot\n")
 	if held := l.Resume(hold, 42); held.Lost != 2 || held.Run != 1 {
 		t.Errorf("resumed with %+v, want 2 lines lost in run 1", held)
