@@ -50,11 +50,25 @@ func (p *places) connect(c *console, name string) (way, error) {
 	case p.store != "":
 		return nil, exit.Misusef("--store is for use with --mount: the daemon has a store of its own")
 	}
+	return p.reach()
+}
+
+// reach reaches a running daemon.
+func (p *places) reach() (way, error) {
 	d, err := p.dial()
 	if err != nil {
 		return nil, err
 	}
 	return client{d}, nil
+}
+
+// attach takes a name for a run: one that outlives its daemon, unless that is
+// this process.
+func (p *places) attach(c *console, w way, a control.Attach) (control.Run, error) {
+	if _, alone := w.(inside); alone {
+		return w.Attach(a)
+	}
+	return holdRun(w, p.reach, a, c.err)
 }
 
 // alone begins a daemon inside this process, for one service with the built-in

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"errors"
+	"os"
 	"sync"
 
+	"logfs/capture"
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/exit"
@@ -15,12 +17,31 @@ var errStopping = errors.New("the daemon is stopping")
 // Attach takes the name of a service for a run of a client's. A name that is
 // new gets a log with the settings of [defaults].
 func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
-	s, err := d.reserve(a.Name)
+	hold, err := openHold(a.Hold)
 	if err != nil {
 		closeAll(a.Streams)
 		return nil, err
 	}
-	return &attached{run: d.newRun(s, a.Kind, a.Streams), daemon: d}, nil
+	s, err := d.reserve(a.Name)
+	if err != nil {
+		hold.Close()
+		closeAll(a.Streams)
+		return nil, err
+	}
+	r := d.newRun(s, a.Kind, a.Streams)
+	r.hold = hold
+	return &attached{run: r, daemon: d}, nil
+}
+
+func openHold(files []*os.File) (*capture.Hold, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	hold, err := capture.OpenHold(files)
+	if err != nil {
+		return nil, exit.With(exit.Misuse, err)
+	}
+	return hold, nil
 }
 
 func (d *Daemon) reserve(name string) (*service, error) {
@@ -73,7 +94,7 @@ func (a *attached) Start(pid int) error {
 // with what it holds now.
 func (a *attached) Exit(e record.Exit) error {
 	if a.kind == control.Pipe {
-		a.cancel()
+		a.cancel(capture.ErrOver)
 		return nil
 	}
 	a.exited(e)
@@ -94,5 +115,6 @@ func (a *attached) Detach() {
 
 func (a *attached) giveUp() {
 	closeAll(a.streams)
+	a.hold.Close()
 	a.svc.release()
 }

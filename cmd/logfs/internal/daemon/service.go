@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"logfs/capture"
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/exit"
 	"logfs/ring/record"
@@ -70,17 +71,31 @@ func (s *service) set(state State) {
 	s.state = state
 }
 
-// begin begins a run in log and state.
-func (s *service) begin(pid int) {
-	s.log.BeginRun(pid)
+// begin begins a run in log and state. With a Hold it may go on with one that
+// has begun.
+func (s *service) begin(hold *capture.Hold, pid int) (held capture.Held) {
+	if hold == nil {
+		s.log.BeginRun(nil, pid)
+	} else if held = s.log.Resume(hold, pid); held.Ended {
+		s.release()
+		return held
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid, s.taken = Running, pid, true
+	return held
+}
+
+// leave leaves a run to the next daemon.
+func (s *service) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.pid, s.taken = Idle, 0, false
 }
 
 // end ends the run in log and state.
-func (s *service) end(e record.Exit) {
-	s.log.EndRun(e)
+func (s *service) end(hold *capture.Hold, e record.Exit) {
+	s.log.EndRun(hold, e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid, s.taken = ended(e), 0, false
