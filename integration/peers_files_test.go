@@ -87,7 +87,8 @@ func (s *seat) numberOf(line string) int {
 	return numberOf(text[at:])
 }
 
-// account reads what the loggers of this seat have left.
+// account reads what the loggers of this seat have left, and says where lines
+// are missing.
 func (s *seat) account() []hole {
 	s.t.Helper()
 	seen := make([]bool, s.said+2)
