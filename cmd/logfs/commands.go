@@ -30,11 +30,15 @@ func commands() []*command {
 	return []*command{
 		&daemonCommand, &upCommand, &runCommand, &pipeCommand,
 		&rotateCommand, &flushCommand, &statusCommand, &checkCommand, &verifyCommand, &unmountCommand,
+		&completionCommand,
 	}
 }
 
 func findCommand(name string) (*command, error) {
 	var names []string
+	if name == holdCommand.name {
+		return &holdCommand, nil
+	}
 	for _, c := range commands() {
 		if c.name == name {
 			return c, nil

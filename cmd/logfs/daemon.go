@@ -55,7 +55,7 @@ func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness) error {
 		return err
 	}
 	s := serving{ready: r, options: daemon.Options{
-		Config: cfg, Adopt: true,
+		Config: cfg, Adopt: true, Holder: "/proc/self/exe",
 		MakeMount: cfg.Mount == config.Default().Mount,
 		Log:       newLog(c.err, slog.LevelInfo),
 	}}

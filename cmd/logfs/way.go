@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/spf13/pflag"
 
+	"logfs/capture"
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/daemon"
@@ -50,11 +52,6 @@ func (p *places) connect(c *console, name string) (way, error) {
 	case p.store != "":
 		return nil, exit.Misusef("--store is for use with --mount: the daemon has a store of its own")
 	}
-	return p.reach()
-}
-
-// reach reaches a running daemon.
-func (p *places) reach() (way, error) {
 	d, err := p.dial()
 	if err != nil {
 		return nil, err
@@ -65,10 +62,18 @@ func (p *places) reach() (way, error) {
 // attach takes a name for a run: one that outlives its daemon, unless that is
 // this process.
 func (p *places) attach(c *console, w way, a control.Attach) (control.Run, error) {
-	if _, alone := w.(inside); alone {
+	there, ok := w.(client)
+	if !ok {
 		return w.Attach(a)
 	}
-	return holdRun(w, p.reach, a, c.err)
+	hold, err := capture.NewHold()
+	if err != nil {
+		closeFiles(a.Streams)
+		return nil, exit.Refusedf("%w", err)
+	}
+	a.Hold = hold
+	say := func(text string) { fmt.Fprintf(c.err, "logfs: %s\n", text) }
+	return control.Hold(there.Client, p.dial, a, say)
 }
 
 // alone begins a daemon inside this process, for one service with the built-in

@@ -45,6 +45,8 @@ type Attach struct {
 	// Hold, if not empty, is what a capture.Hold is made of. The client has it
 	// open too, as it has the Streams, and attaches again to the next daemon.
 	Hold []*os.File
+	// Service says that the daemon's own configuration asks for the run.
+	Service bool
 }
 
 // holdFiles is how many descriptors a Hold is.
@@ -94,6 +96,7 @@ type request struct {
 	Name   string   `json:"name,omitempty"`
 	Kind   Kind     `json:"kind,omitempty"`
 	Hold   bool     `json:"hold,omitempty"`
+	Own    bool     `json:"own,omitempty"`
 	Names  []string `json:"names,omitempty"`
 	Pid    int      `json:"pid,omitempty"`
 	Known  bool     `json:"known,omitempty"`

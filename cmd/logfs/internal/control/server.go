@@ -168,7 +168,9 @@ func (s *Server) attach(p packets, q request, files []*os.File) {
 			q.Kind, len(files), holdFiles)))
 		return
 	}
-	run, err := s.handler.Attach(Attach{Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:]})
+	run, err := s.handler.Attach(Attach{
+		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own,
+	})
 	if err != nil {
 		_ = p.send(failure(err))
 		return

@@ -22,7 +22,7 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 		closeAll(a.Streams)
 		return nil, err
 	}
-	s, err := d.reserve(a.Name)
+	s, err := d.reserve(a)
 	if err != nil {
 		hold.Close()
 		closeAll(a.Streams)
@@ -30,7 +30,7 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 	}
 	r := d.newRun(s, a.Kind, a.Streams)
 	r.hold = hold
-	return &attached{run: r, daemon: d}, nil
+	return &attached{run: r, daemon: d, own: a.Service}, nil
 }
 
 func openHold(files []*os.File) (*capture.Hold, error) {
@@ -44,17 +44,17 @@ func openHold(files []*os.File) (*capture.Hold, error) {
 	return hold, nil
 }
 
-func (d *Daemon) reserve(name string) (*service, error) {
+func (d *Daemon) reserve(a control.Attach) (*service, error) {
 	d.gate.RLock()
 	defer d.gate.RUnlock()
 	if d.stopping {
 		return nil, exit.With(exit.Refused, errStopping)
 	}
-	s, err := d.service(name)
+	s, err := d.service(a.Name)
 	if err != nil {
 		return nil, err
 	}
-	return s, s.take()
+	return s, s.take(a.Service)
 }
 
 // service finds the service called name, or makes it.
@@ -76,6 +76,7 @@ func (d *Daemon) service(name string) (*service, error) {
 type attached struct {
 	*run
 	daemon *Daemon
+	own    bool      // of a service of the configuration
 	once   sync.Once // Start or Detach, whichever comes first
 }
 
@@ -85,6 +86,8 @@ func (a *attached) Start(pid int) error {
 	a.once.Do(func() {
 		if err = a.daemon.begin(a.run, pid); err != nil {
 			a.giveUp()
+		} else if a.own {
+			a.svc.bring(broughtRun{a.run, pid})
 		}
 	})
 	return err
@@ -107,9 +110,14 @@ func (a *attached) Wait() error {
 	return a.err
 }
 
-// Detach leaves the run to its pipes, or takes the reservation back.
+// Detach leaves the run of a command to its pipes, and ends that of a pipe with
+// what it holds now: whoever has it will bring it again. Before Start it takes
+// the reservation back.
 func (a *attached) Detach() {
 	a.once.Do(a.giveUp)
+	if a.cancel != nil && a.kind == control.Pipe {
+		a.cancel(capture.ErrOver)
+	}
 	a.say(word{linger: forever})
 }
 

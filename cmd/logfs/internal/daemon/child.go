@@ -34,11 +34,17 @@ func (d *Daemon) supervise(s *service) {
 
 // runOnce runs the command of s to its exit mark and says whether it failed.
 func (d *Daemon) runOnce(s *service) (failed bool) {
-	cmd, streams, err := start(s.settings)
+	if d.o.Holder != "" {
+		return d.runHeld(s)
+	}
+	return d.runChild(s)
+}
+
+// runChild does so with the command as a child of this process.
+func (d *Daemon) runChild(s *service) (failed bool) {
+	cmd, streams, err := StartCommand(s.settings, 0)
 	if err != nil {
-		s.set(Failed)
-		s.events.Error("cannot start the service", "command", s.settings.Command[0], "err", Reason(err))
-		return true
+		return d.cannotStart(s, Reason(err))
 	}
 	pid := cmd.Process.Pid
 	r := d.newRun(s, control.Command, streams)
@@ -55,8 +61,17 @@ func (d *Daemon) runOnce(s *service) (failed bool) {
 	return ended(e) == Failed
 }
 
+func (d *Daemon) cannotStart(s *service, err error) (failed bool) {
+	s.set(Failed)
+	s.events.Error("cannot start the service", "command", s.settings.Command[0], "err", err)
+	return true
+}
+
 func how(e record.Exit) slog.Attr {
-	if e.Signal != "" {
+	switch {
+	case !e.Known:
+		return slog.String("status", "unknown")
+	case e.Signal != "":
 		return slog.String("signal", e.Signal)
 	}
 	return slog.Int("code", e.Code)

@@ -28,6 +28,9 @@ type Options struct {
 	// Adopt also opens the logs that are in the store and not in Config: those
 	// of earlier runs of clients.
 	Adopt bool
+	// Holder is a program whose command HoldWord is a holder. Commands are started
+	// under one, and go on when the daemon is killed. Empty: they are its children.
+	Holder string
 	// Share leaves the store to others too: only the logs that are used are
 	// locked.
 	Share bool
@@ -183,16 +186,23 @@ func isLogdir(dir string) bool {
 // opening.
 func (d *Daemon) open(c config.Service) (*service, error) {
 	events := d.o.Log.With("service", c.Name)
-	log, err := OpenLog(LogOptions{
+	o := LogOptions{
 		Ring:   ring.Limits{Lines: c.RingLines, Bytes: c.RingBytes},
 		Rotate: d.rotation(c, events),
 		Block:  c.Full == config.Block,
 		Now:    d.o.Now, Log: events, watchdog: d.watchdog,
-	})
+	}
+	log, err := OpenLog(o)
+	if errors.Is(err, rotate.ErrLocked) {
+		againLocked(func() bool {
+			log, err = OpenLog(o)
+			return !errors.Is(err, rotate.ErrLocked)
+		})
+	}
 	if err != nil {
 		return nil, exit.Refusedf("cannot open the log of service %q: %w", c.Name, err)
 	}
-	s := &service{settings: c, log: log, events: events, state: Idle}
+	s := &service{settings: c, log: log, events: events, state: Idle, brought: make(chan broughtRun, 1)}
 	if err := d.show(s); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}

@@ -39,6 +39,7 @@ type run struct {
 	words   chan word     // how the run ended; the first counts
 	drained chan struct{} // closed when capture has ended
 	ended   chan struct{} // closed when the exit mark is in
+	how     record.Exit   // how it ended; set before ended
 	err     error         // why capture ended before the run; set before ended
 }
 
@@ -100,6 +101,7 @@ func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
 
 func (r *run) over() {
 	closeAll(r.streams)
+	r.svc.log.forget(r.hold)
 	r.hold.Close()
 	close(r.drained)
 	close(r.ended)
@@ -123,6 +125,7 @@ func (r *run) capture(ctx context.Context, live *sync.WaitGroup) {
 
 func (r *run) letGo() {
 	if r.holders.Add(-1) == 0 {
+		r.svc.log.forget(r.hold)
 		r.hold.Close()
 	}
 }
@@ -148,7 +151,7 @@ func (r *run) finish(ctx context.Context) {
 		w.exit.After = time.Since(r.began)
 	}
 	r.svc.end(r.hold, w.exit)
-	r.err = w.err
+	r.err, r.how = w.err, w.exit
 	close(r.ended)
 }
 

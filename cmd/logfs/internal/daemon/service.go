@@ -33,14 +33,17 @@ type service struct {
 	taken bool  // there is a run, or one is about to begin
 	owned bool  // the daemon itself starts its runs
 	entry Entry // nil without a tree
+
+	brought chan broughtRun // runs of the daemon's own that a holder brings
 }
 
-// take reserves the service for one run of somebody else's.
-func (s *service) take() error {
+// take reserves the service for one run: of somebody else's, or the daemon's own
+// that a holder brings.
+func (s *service) take(own bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch name := s.settings.Name; {
-	case s.owned:
+	case s.owned && !own:
 		return exit.Misusef("service %q is started by the daemon itself: want another name", name)
 	case s.taken && s.pid > 0:
 		return exit.Misusef("service %q already has a run: pid %d", name, s.pid)
@@ -49,6 +52,19 @@ func (s *service) take() error {
 	}
 	s.taken = true
 	return nil
+}
+
+// bring hands a run to the supervisor of the service, if there is one.
+func (s *service) bring(h broughtRun) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owned {
+		select {
+		case <-s.brought: // nobody has waited for the one before
+		default:
+		}
+		s.brought <- h
+	}
 }
 
 // own reserves the service for the daemon, and gives it back.

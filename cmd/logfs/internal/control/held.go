@@ -1,17 +1,14 @@
-package main
+package control
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"logfs/capture"
-	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/exit"
 	"logfs/ring/record"
 )
@@ -20,70 +17,68 @@ import (
 // has ended: then its last lines are all that is waited for.
 const (
 	firstLook   = 20 * time.Millisecond
-	lastLook    = time.Second
+	lastLook    = 250 * time.Millisecond
 	sayAfter    = 5 * time.Second
 	endPatience = 10 * time.Second
 )
 
-// A heldRun is a run whose pipes this process keeps open, with a Hold, so that
-// the daemon may end, be killed and come back: what the service says meanwhile
-// waits in its pipe. The next daemon goes on with the same run.
+// A Held is a run whose pipes this process keeps open, with a Hold, so that the
+// daemon may end, be killed and come back: what the service says meanwhile waits
+// in its pipe. The next daemon goes on with the same run.
 //
-// One goroutine may be in Wait while another calls Exit.
-type heldRun struct {
-	dial   func() (way, error)
-	attach control.Attach // its files are ours; daemons get duplicates
+// One goroutine may be in Wait while another calls Exit. Start comes before.
+type Held struct {
+	dial   func() (*Client, error)
+	attach Attach // its files are ours; daemons get duplicates
 	pid    int
-	say    io.Writer
+	say    func(string)
 
 	ended   chan struct{} // closed by Exit
 	exiting sync.Once
 
-	mu  sync.Mutex // guards the following
-	way way
-	run control.Run
-	how record.Exit // valid when ended is closed
+	mu     sync.Mutex // guards the following
+	client *Client
+	run    Run
+	how    record.Exit // valid when ended is closed
 }
 
-// holdRun takes the name for a run that is held here. It owns the streams.
-func holdRun(w way, dial func() (way, error), a control.Attach, say io.Writer) (control.Run, error) {
-	hold, err := capture.NewHold()
-	if err != nil {
-		closeFiles(a.Streams)
-		return nil, exit.Refusedf("%w", err)
-	}
-	a.Hold = hold
-	h := &heldRun{dial: dial, attach: a, say: say, ended: make(chan struct{}), way: w}
-	if h.run, err = h.attachTo(w); err != nil {
-		h.closeFiles()
+// Hold takes the name for a run that is held here, and owns the connection and
+// the files from now on. Later daemons are found by dial; say is told if that
+// takes long.
+func Hold(c *Client, dial func() (*Client, error), a Attach, say func(string)) (*Held, error) {
+	h := HoldLater(dial, a, say)
+	h.client = c
+	var err error
+	if h.run, err = h.attachTo(c); err != nil {
+		closeAll(a.files())
 		return nil, err
 	}
 	return h, nil
 }
 
-func (h *heldRun) closeFiles() {
-	closeFiles(h.attach.Streams)
-	closeFiles(h.attach.Hold)
+// HoldLater is Hold for a run that is begun in any case: Wait takes the name.
+func HoldLater(dial func() (*Client, error), a Attach, say func(string)) *Held {
+	return &Held{dial: dial, attach: a, say: say, ended: make(chan struct{})}
 }
 
-func (h *heldRun) attachTo(w way) (control.Run, error) {
+func (h *Held) attachTo(c *Client) (Run, error) {
 	a := h.attach
 	var err error
 	if a.Streams, err = duplicates(a.Streams); err != nil {
 		return nil, err
 	}
 	if a.Hold, err = duplicates(a.Hold); err != nil {
-		closeFiles(a.Streams)
+		closeAll(a.Streams)
 		return nil, err
 	}
-	return w.Attach(a)
+	return c.Attach(a)
 }
 
 func duplicates(files []*os.File) (dups []*os.File, err error) {
 	for _, f := range files {
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			closeFiles(dups)
+			closeAll(dups)
 			return nil, exit.Refusedf("cannot duplicate a descriptor: %w", err)
 		}
 		dups = append(dups, os.NewFile(uintptr(fd), f.Name()))
@@ -91,8 +86,11 @@ func duplicates(files []*os.File) (dups []*os.File, err error) {
 	return dups, nil
 }
 
-func (h *heldRun) Start(pid int) error {
+func (h *Held) Start(pid int) error {
 	h.pid = pid
+	if h.run == nil {
+		return nil
+	}
 	err := h.run.Start(pid)
 	if goesOn(err) {
 		return nil // Wait finds the next daemon
@@ -101,28 +99,31 @@ func (h *heldRun) Start(pid int) error {
 }
 
 // Exit is told to the daemon now, and to every later one.
-func (h *heldRun) Exit(e record.Exit) error {
+func (h *Held) Exit(e record.Exit) error {
 	h.exiting.Do(func() {
 		h.mu.Lock()
 		h.how = e
 		h.mu.Unlock()
 		close(h.ended)
 	})
-	_, run := h.present()
-	_ = run.Exit(e) // one who did not hear it will be replaced
+	if _, run := h.present(); run != nil {
+		_ = run.Exit(e) // a daemon that did not hear it will be replaced
+	}
 	return nil
 }
 
-func (h *heldRun) present() (way, control.Run) {
+func (h *Held) present() (*Client, Run) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.way, h.run
+	return h.client, h.run
 }
 
-func (h *heldRun) Wait() error {
+func (h *Held) Wait() error {
 	for {
-		_, run := h.present()
-		err := run.Wait()
+		err := error(ErrLost)
+		if _, run := h.present(); run != nil {
+			err = run.Wait()
+		}
 		if !goesOn(err) {
 			return err
 		}
@@ -134,22 +135,26 @@ func (h *heldRun) Wait() error {
 
 // goesOn says whether another daemon can go on with the run.
 func goesOn(err error) bool {
-	return errors.Is(err, control.ErrLost) || errors.Is(err, control.ErrLeft)
+	return errors.Is(err, ErrLost) || errors.Is(err, ErrLeft)
 }
 
-func (h *heldRun) Detach() {
-	w, run := h.present()
-	run.Detach()
-	h.closeFiles()
-	_ = w.close()
+func (h *Held) Detach() {
+	h.letGo()
+	closeAll(h.attach.files())
+}
+
+// letGo leaves the daemon.
+func (h *Held) letGo() {
+	if c, run := h.present(); run != nil {
+		run.Detach()
+		c.Close()
+	}
 }
 
 // findNext attaches to the next daemon, for as long as it takes while the
 // service runs.
-func (h *heldRun) findNext() error {
-	w, run := h.present()
-	run.Detach()
-	_ = w.close()
+func (h *Held) findNext() error {
+	h.letGo()
 	began, said := time.Now(), false
 	var patience <-chan time.Time
 	ended := h.ended
@@ -170,28 +175,28 @@ func (h *heldRun) findNext() error {
 		}
 		if !said && time.Since(began) > sayAfter {
 			said = true
-			fmt.Fprintf(h.say, "logfs: the output of %q waits for a daemon: %s\n", h.attach.Name, oneLine(err))
+			h.say(fmt.Sprintf("the output of %q waits for a daemon: %v", h.attach.Name, err))
 		}
 		look.Reset(wait)
 	}
 }
 
 // tryNext attaches to a daemon, if there is one, and tells it what it has to know.
-func (h *heldRun) tryNext() error {
-	w, err := h.dial()
+func (h *Held) tryNext() error {
+	c, err := h.dial()
 	if err != nil {
 		return err
 	}
-	run, err := h.attachTo(w)
+	run, err := h.attachTo(c)
 	if err == nil {
 		err = run.Start(h.pid)
 	}
 	if err != nil {
-		_ = w.close()
+		c.Close()
 		return err
 	}
 	h.mu.Lock()
-	h.way, h.run = w, run
+	h.client, h.run = c, run
 	how := h.how
 	h.mu.Unlock()
 	select {
