@@ -22,6 +22,9 @@ const (
 	noteAt, noteRoom = 64, 1984
 	// holdWarm is how much of it an idle stream keeps.
 	holdWarm = 64 << 10
+	// heldLimit bounds the line limit of a run that has a Hold, so that a line has
+	// room beside a read, wherever it stands.
+	heldLimit = 256 << 10
 
 	streams = 2
 )
@@ -36,6 +39,9 @@ const (
 // are written, their numbers are noted; after that, that they are not needed
 // any more. The next process compares the numbers with those in the files.
 //
+// The other process may be anybody's: it can spoil what is captured from it, and
+// nothing else.
+//
 // A nil Hold is one that keeps nothing. All methods may be called from any
 // goroutine.
 type Hold struct {
@@ -43,10 +49,11 @@ type Hold struct {
 	mem      []byte          // nil after Close
 	r, w     int             // the pipe
 	note     note            // the one in force, or about to be
+	noted    [streams]uint64 // End in the one in force
 	reach    [streams]uint64 // where the batch ends that is being handed on
-	skip     uint64          // pieces of the first batch that are in the files already
 	starting uint64          // the run of the next start mark
 	again    int             // batches at the end of the note's that are to be stored again
+	last     bool            // no other process will go on with the run
 }
 
 // A note is what the memory says beside the bytes. There are two, and one word
@@ -56,10 +63,11 @@ type note struct {
 	Began   int64  // Unix time in ns
 	Ended   uint64 // 1 when its exit mark is in the files
 	Given   uint64 // the number after the last one given to a record
+	Limit   uint64 // of a line, 0 before the first is read
 	Mover   uint64 // the Stream whose bytes may be in the pipe
 	Spans   [streams]span
 	Count   uint64 // of Batches
-	Batches [maxBatches]batch
+	Batches [maxBatches + maxMarks]batch
 }
 
 var _ [noteRoom - unsafe.Sizeof(note{})]byte
@@ -72,30 +80,8 @@ type span struct {
 	Expect     uint64 // End when what is in the pipe has been read
 }
 
-// A batch is records that have the numbers First to Next-1 and are not known to
-// be in the files. Those of one stream follow each other from Start on; this one
-// ends at Taken.
-type batch struct {
-	First, Next uint64
-	Doing       Doing
-	Taken       uint64 // of a start mark: the run
-}
-
-// maxBatches is how many batches are kept that wait for a disk.
-const maxBatches = 32
-
-// Doing is what is being stored.
-type Doing uint64
-
-const (
-	OutLines  Doing = Doing(Stdout)
-	ErrLines  Doing = Doing(Stderr)
-	StartMark Doing = 3
-	ExitMark  Doing = 4
-	LostMark  Doing = 5
-)
-
-func (d Doing) lines() bool { return d == OutLines || d == ErrLines }
+// end is where a span ends in the memory, with so many bytes left in the pipe.
+func (s *span) end(left uint64) uint64 { return max(s.End, s.Expect-min(s.Expect, left)) }
 
 // NewHold makes the descriptors of a Hold, for somebody who keeps them open and
 // passes them on to who opens it.
@@ -132,7 +118,12 @@ func Waiting(hold, inputs []*os.File) (n int) {
 	}
 	defer unix.Munmap(mem)
 	h := &Hold{mem: mem}
-	for _, s := range h.slot(h.active().Load()).Spans {
+	left, _ := unix.IoctlGetInt(int(hold[1].Fd()), unix.TIOCINQ)
+	note := h.slot(h.active().Load())
+	for i, s := range note.Spans {
+		if uint64(i+1) == note.Mover {
+			s.End = s.end(uint64(left))
+		}
 		n += int(s.End - s.Start)
 	}
 	return n
@@ -192,6 +183,10 @@ func openHold(files []*os.File) (*Hold, error) {
 	if h.w, err = own(files[2]); err != nil {
 		return h, err
 	}
+	// Others have the pipe too. If one of them empties it, nobody is to wait here.
+	if err := unix.SetNonblock(h.r, true); err != nil {
+		return h, err
+	}
 	return h, h.load()
 }
 
@@ -216,26 +211,45 @@ func (h *Hold) load() error {
 		return errors.New("memory of an unknown format")
 	}
 	h.note = *h.slot(h.active().Load())
-	for i := range h.note.Spans {
-		if s := &h.note.Spans[i]; s.Start > s.End || s.End > s.Expect || s.Expect > holdRoom {
-			return errContradiction
-		}
-	}
-	if h.note.Mover > streams || h.note.Count > maxBatches {
+	if !h.note.sound() {
 		return errContradiction
-	}
-	for _, b := range h.batches() {
-		if b.First > b.Next || b.Doing == 0 || b.Doing > LostMark ||
-			b.Doing.lines() && b.Taken > h.note.Spans[b.Doing-1].End {
-			return errContradiction
-		}
 	}
 	return h.finishMove()
 }
 
 var errContradiction = errors.New("memory that contradicts itself")
 
-func (h *Hold) batches() []batch { return h.note.Batches[:h.note.Count] }
+// maxNumber is more than any log comes to.
+const maxNumber = 1 << 60
+
+// sound says whether a process of ours can have written n.
+func (n *note) sound() bool {
+	if n.Mover > streams || n.Count > uint64(len(n.Batches)) || n.Given > maxNumber || n.Limit > heldLimit {
+		return false
+	}
+	var taken [streams]uint64
+	for i, s := range n.Spans {
+		if s.Start > s.End || s.End > s.Expect || s.Expect > holdRoom {
+			return false
+		}
+		taken[i] = s.Start
+	}
+	from := uint64(1)
+	for _, b := range n.Batches[:n.Count] {
+		if b.First < from || b.Next <= b.First || b.Doing == 0 || b.Doing > LostMark {
+			return false
+		}
+		from = b.Next
+		if !b.Doing.lines() {
+			continue
+		}
+		if b.Taken < taken[b.Doing-1] || b.Taken > n.Spans[b.Doing-1].End {
+			return false
+		}
+		taken[b.Doing-1] = b.Taken
+	}
+	return from <= max(n.Given, 1)
+}
 
 // finishMove completes a read during which the process before died.
 func (h *Hold) finishMove() error {
@@ -250,9 +264,7 @@ func (h *Hold) finishMove() error {
 	if uint64(left) > holdRoom-s.End {
 		return errors.New("pipe that contradicts its memory")
 	}
-	if s.Expect > s.End {
-		s.End = max(s.End, s.Expect-min(s.Expect, uint64(left)))
-	}
+	s.End = s.end(uint64(left))
 	s.Expect = s.End + uint64(left)
 	h.flip()
 	return h.drain(Stream(h.note.Mover))
@@ -264,16 +276,27 @@ func (h *Hold) slot(i uint32) *note {
 	return (*note)(unsafe.Pointer(&h.mem[noteAt+int(i&1)*noteRoom]))
 }
 
-// flip puts the note in force.
+// flip puts the note in force: as much of it as is used.
 func (h *Hold) flip() {
+	h.step("flip")
 	next := h.active().Load() ^ 1
-	*h.slot(next) = h.note
+	used := unsafe.Offsetof(h.note.Batches) + uintptr(h.note.Count)*unsafe.Sizeof(batch{})
+	copy(h.mem[noteAt+int(next&1)*noteRoom:], unsafe.Slice((*byte)(unsafe.Pointer(&h.note)), used))
 	h.active().Store(next)
+	for i := range h.noted {
+		h.noted[i] = h.note.Spans[i].End
+	}
+	h.step("flipped")
 }
 
-func (h *Hold) room(s Stream) []byte {
-	from := holdHead + int(s-1)*holdRoom
-	return h.mem[from : from+holdRoom]
+// atStep, in tests, is called between any two steps after which a kill leaves
+// something else.
+var atStep func(h *Hold, what string)
+
+func (h *Hold) step(what string) {
+	if atStep != nil {
+		atStep(h, what)
+	}
 }
 
 // Close lets go of the memory here; whoever else has it keeps it.
@@ -302,367 +325,31 @@ func (h *Hold) lock() bool {
 	return open
 }
 
-// errNoSplice says that an input cannot be moved, only read.
-var errNoSplice = errors.New("cannot splice")
-
-// errFull cannot happen while lines are taken before more is read.
-var errFull = errors.New("no room to hold lines")
-
-// read moves what fd holds into the room of s and returns it. No bytes are the
-// end of the input; the error is unix.EAGAIN if there is nothing.
-func (h *Hold) read(s Stream, fd int) ([]byte, error) {
-	h.begin(s)
-	room := h.makeRoom(s)
-	if room == 0 {
-		return nil, errFull
-	}
-	n, err := unix.Splice(fd, nil, h.w, nil, room, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
-		return nil, unix.EAGAIN
-	case err != nil:
-		return nil, errNoSplice
-	case n == 0:
-		return nil, nil
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	span := &h.note.Spans[s-1]
-	from := span.End
-	span.Expect = span.End + uint64(n)
-	h.flip()
-	if err := h.drain(s); err != nil {
-		return nil, err
-	}
-	return h.room(s)[from:span.End], nil
-}
-
-// begin notes whose bytes the pipe gets.
-func (h *Hold) begin(s Stream) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.note.Mover != uint64(s) {
-		h.note.Mover = uint64(s)
-		h.flip()
-	}
-}
-
-// drain reads the pipe up to what is expected.
-func (h *Hold) drain(s Stream) error {
-	span := &h.note.Spans[s-1]
-	for span.End < span.Expect {
-		n, err := unix.Read(h.r, h.room(s)[span.End:span.Expect])
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return fmt.Errorf("cannot read the pipe that holds lines: %w", err)
-		case n <= 0:
-			return errors.New("cannot read the pipe that holds lines: it is empty")
-		default:
-			span.End += uint64(n)
-		}
-	}
-	return nil
-}
-
-// makeRoom moves what is needed to the front, where that overwrites nothing, and
-// returns how much may be read. When the room is full of lines that wait for a
-// disk, the oldest are given up here.
-func (h *Hold) makeRoom(s Stream) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	span := &h.note.Spans[s-1]
-	for {
-		n := span.End - span.Start
-		if n == 0 || span.End > holdWarm && n <= span.Start {
-			h.toFront(s)
-		}
-		if room := holdRoom - int(span.End); room >= readSize/4 || h.note.Count == 0 {
-			return min(readSize, room)
-		}
-		h.pop()
-		h.flip()
-	}
-}
-
-func (h *Hold) toFront(s Stream) {
-	span := &h.note.Spans[s-1]
-	if span.Start == 0 {
-		return
-	}
-	room := h.room(s)
-	back := span.Start
-	copy(room, room[back:span.End])
-	span.Start, span.End, span.Expect = 0, span.End-back, span.End-back
-	for i, b := range h.batches() {
-		if b.Doing == Doing(s) {
-			h.note.Batches[i].Taken -= back
-		}
-	}
-	h.flip()
-}
-
-// pop takes the first batch for stored.
-func (h *Hold) pop() {
-	switch b := h.note.Batches[0]; b.Doing {
-	case StartMark:
-		h.note.Run = b.Taken
-	case ExitMark:
-		h.note.Ended = 1
-	case OutLines, ErrLines:
-		h.note.Spans[b.Doing-1].Start = b.Taken
-	}
-	h.remove(0)
-}
-
-func (h *Hold) remove(i int) {
-	copy(h.note.Batches[i:], h.batches()[i+1:])
-	h.note.Count--
-	h.again = min(h.again, int(h.note.Count))
-}
-
-// add takes bytes, at most as many as makeRoom has said, that were read without
-// the pipe.
-func (h *Hold) add(s Stream, text []byte) []byte {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	span := &h.note.Spans[s-1]
-	from := span.End
-	span.End += uint64(copy(h.room(s)[from:], text))
-	span.Expect = span.End
-	h.flip()
-	return h.room(s)[from:span.End]
-}
-
-// held returns the bytes that a dead process has left.
-func (h *Hold) held(s Stream) []byte {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	span := &h.note.Spans[s-1]
-	return h.room(s)[span.Start:span.End]
-}
-
-// A retake is pieces that have to be handed on together, because they had their
-// numbers before other lines.
-type retake struct {
-	stream Stream
-	pieces uint64
-	skip   uint64 // pieces before them that are in the files already
-}
-
-// retakes returns what is to be stored again, in order.
-func (h *Hold) retakes() (list []retake) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	skip := h.skip
-	for _, b := range h.batches()[int(h.note.Count)-h.again:] {
-		list = append(list, retake{Stream(b.Doing), b.Next - b.First - skip, skip})
-		skip = 0
-	}
-	return list
-}
-
-// skipped notes that the first pieces of the first batch are in the files.
-func (h *Hold) skipped(bytes int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	b := &h.note.Batches[int(h.note.Count)-h.again]
-	h.note.Spans[b.Doing-1].Start += uint64(bytes)
-	b.First += h.skip
-	h.skip = 0
-	h.flip()
-}
-
-// took notes that the batch about to be handed on ends rest bytes before the
-// end of what was read.
-func (h *Hold) took(s Stream, rest int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.reach[s-1] = h.note.Spans[s-1].End - uint64(rest)
-}
-
-// grow gives the pipe the size of a hot input.
-func (h *Hold) grow() {
+// Last says that the command of the run has ended: no other process will go on
+// with what its children still write.
+func (h *Hold) Last() {
 	if h.lock() {
-		unix.FcntlInt(uintptr(h.w), unix.F_SETPIPE_SZ, hotPipe)
+		h.last = true
 		h.mu.Unlock()
 	}
 }
 
-// cool gives memory back that only a busy stream needs.
-func (h *Hold) cool() {
-	if !h.lock() {
-		return
-	}
-	defer h.mu.Unlock()
-	for i := range h.note.Spans {
-		span := &h.note.Spans[i]
-		if span.End <= holdWarm || span.Start < span.End {
-			continue
-		}
-		room := h.room(Stream(i + 1))
-		h.toFront(Stream(i + 1))
-		_ = unix.Madvise(room[holdWarm:], unix.MADV_REMOVE) // costs memory only
-	}
-}
-
-// Begin notes that the records first to next-1 are about to be stored.
-func (h *Hold) Begin(what Doing, first, next uint64) {
-	if !h.lock() {
-		return
-	}
-	defer h.mu.Unlock()
-	b := batch{First: first, Next: next, Doing: what}
-	switch what {
-	case StartMark:
-		b.Taken = h.starting
-	case OutLines, ErrLines:
-		b.Taken = h.reach[what-1]
-	}
-	if !h.extend(b) {
-		h.insert(b)
-	}
-	h.note.Given = next
-	h.flip()
-}
-
-// extend makes lines part of the batch before them, while that is small: then
-// many small ones need no room when they wait.
-func (h *Hold) extend(b batch) bool {
-	last := int(h.note.Count) - 1
-	if last < 0 || h.again > 0 || !b.Doing.lines() {
-		return false
-	}
-	before := &h.note.Batches[last]
-	if before.Doing != b.Doing || before.Next != b.First || b.Taken-h.start(last) > holdWarm {
-		return false
-	}
-	before.Next, before.Taken = b.Next, b.Taken
-	return true
-}
-
-// start is where the lines of a batch begin.
-func (h *Hold) start(i int) uint64 {
-	doing := h.note.Batches[i].Doing
-	for i--; i >= 0; i-- {
-		if h.note.Batches[i].Doing == doing {
-			return h.note.Batches[i].Taken
-		}
-	}
-	return h.note.Spans[doing-1].Start
-}
-
-// insert puts b before the batches that are to be stored again, in the place of
-// the one it is, and has those be numbered behind it.
-func (h *Hold) insert(b batch) {
-	if h.note.Count == maxBatches {
-		h.pop()
-	}
-	for b.Doing.lines() && h.again > 0 {
-		// What comes now, comes first. Another that should have come first has an
-		// end that is not known yet.
-		first := int(h.note.Count) - h.again
-		same := h.note.Batches[first].Doing == b.Doing
-		h.remove(first)
-		h.again = int(h.note.Count) - first
-		if same {
-			break
-		}
-	}
-	at := int(h.note.Count) - h.again
-	copy(h.note.Batches[at+1:], h.batches()[at:])
-	h.note.Batches[at] = b
-	h.note.Count++
-	for i := at + 1; i < int(h.note.Count); i++ {
-		later, from := &h.note.Batches[i], h.note.Batches[i-1].Next
-		if later.First < from {
-			later.First, later.Next = from, from+later.Next-later.First
-		}
-	}
-}
-
-// Stored notes that the files have all records before the number next.
-func (h *Hold) Stored(next uint64) {
-	if !h.lock() {
-		return
-	}
-	defer h.mu.Unlock()
-	before := h.note.Count
-	for int(h.note.Count) > h.again && h.note.Batches[0].Next <= next {
-		h.pop()
-	}
-	if h.note.Count != before {
-		h.flip()
-	}
-}
-
-// Starting says which run the next start mark begins, and when: Unix time in ns.
-func (h *Hold) Starting(run uint64, began int64) {
-	if !h.lock() {
-		return
-	}
-	defer h.mu.Unlock()
-	h.starting, h.note.Began = run, began
-}
-
-// Held is what Recover has found.
-type Held struct {
-	Run   uint64 // 0: it has not begun
-	Began int64  // Unix time in ns, 0 if that died with the process
-	Ended bool
-	Lost  uint64 // records that got numbers and are not in the files
-}
-
-// Recover compares the note with the files, whose next number and present run
-// are given, and has the inputs go on where these end. The lost records are
-// those from next on; they must have got their mark before lines are taken.
-func (h *Hold) Recover(next, run uint64) Held {
+func (h *Hold) isLast() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := &h.note
-	if n.Run != 0 && n.Run < run {
-		n.Given = next // somebody else has used the numbers since
-	}
-	for n.Count > 0 && n.Batches[0].Next <= next {
-		h.pop()
-	}
-	lost := h.forget(next)
-	h.flip()
-	return Held{Run: n.Run, Began: n.Began, Ended: n.Ended == 1, Lost: lost}
+	return h.last
 }
 
-// forget leaves the batches of lines that are to be stored again, numbered as
-// they will be, and counts the numbers before them that are nobody's now. Marks
-// are made anew by those who have made them.
-func (h *Hold) forget(next uint64) (lost uint64) {
-	n := &h.note
-	if n.Count == 0 {
-		lost = n.Given - min(next, n.Given)
-	} else if first := n.Batches[0].First; first > next {
-		lost = first - next
-	}
-	all := n.Batches
-	lines := n.Batches[:0]
-	for _, b := range all[:n.Count] {
-		switch {
-		case b.Doing.lines():
-			lines = append(lines, b)
-		case b.Doing == LostMark:
-			lost += b.Next - max(b.First, next)
+// limit is the line limit of the run: that of its first process, because the
+// pieces of a batch are counted by the next one.
+func (h *Hold) limit(limit int) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.note.Limit == 0 {
+		if limit <= 0 {
+			limit = DefaultLimit
 		}
+		h.note.Limit = uint64(min(limit, heldLimit))
 	}
-	n.Count, h.again = uint64(len(lines)), len(lines)
-	if len(lines) > 0 && lines[0].First < next {
-		h.skip = next - lines[0].First
-	}
-	from := next + lost
-	for i := range lines {
-		b := &lines[i]
-		if size := b.Next - b.First; i > 0 || h.skip == 0 {
-			b.First, b.Next = from, from+size
-		}
-		from = b.Next
-	}
-	n.Given = from
-	return lost
+	return int(h.note.Limit)
 }

@@ -110,7 +110,7 @@ func captureHeld(path string) error {
 	if err != nil {
 		return err
 	}
-	if found := h.Recover(l.next, 0); found.Lost > 0 {
+	if found := h.Recover(l.next, l.next); found.Lost > 0 {
 		return fmt.Errorf("%d lines lost", found.Lost)
 	}
 	return Pump(context.Background(), 100, l,
@@ -289,7 +289,7 @@ func TestHoldCountsWhatIsLost(t *testing.T) {
 	for _, tt := range []struct{ next, lost uint64 }{{100, 10}, {103, 7}, {110, 0}, {120, 0}} {
 		h = openAgain(t, files)
 		before := h.note
-		if got := h.Recover(tt.next, 7); got.Lost != tt.lost || got.Run != 7 || got.Ended {
+		if got := h.Recover(tt.next, tt.next); got.Lost != tt.lost || got.Run != 7 || got.Ended {
 			t.Errorf("files end before %d: %+v, want %d lost", tt.next, got, tt.lost)
 		}
 		h.note = before
@@ -314,7 +314,7 @@ func TestBatchesAreStoredAgainInOrder(t *testing.T) {
 	}
 	for next := uint64(1); next <= uint64(1+len(all)); next++ {
 		h = openAgain(t, files)
-		if got := h.Recover(next, 0); got.Lost != 0 {
+		if got := h.Recover(next, next); got.Lost != 0 {
 			t.Fatalf("files end before %d: %d lost", next, got.Lost)
 		}
 		var c collect

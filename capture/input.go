@@ -34,7 +34,7 @@ type source struct {
 	fd       int // -1 when closed
 	splitter *Splitter
 	hold     *Hold
-	left     []Piece   // what a dead process has read, to be handed on first
+	left     []Piece   // what a dead process has read and not handed on
 	unmoved  bool      // the input cannot be spliced into hold
 	direct   bool      // can always be read: epoll does not take it
 	blocking bool      // the kernel has no RWF_NOWAIT for it
@@ -53,6 +53,9 @@ func takeOver(in Input, limit int) (*source, error) {
 	fd, err := own(in.File)
 	if err != nil {
 		return nil, fmt.Errorf("cannot take over %s: %w", in.Stream, err)
+	}
+	if in.Hold != nil {
+		limit = in.Hold.limit(limit)
 	}
 	s := &source{stream: in.Stream, fd: fd, splitter: NewSplitter(in.Stream, limit), hold: in.Hold}
 	if s.hold != nil {
@@ -88,32 +91,31 @@ func (s *source) close() {
 	}
 }
 
-// receive returns what is there: in the memory of the Hold, or in the buffer of
-// scratch. Its errors, and its end, are those of read.
+// receive returns what is there, in the buffer of scratch. Its errors, and its end,
+// are those of read.
 func (s *source) receive(scratch *scratch) ([]byte, error) {
-	room := readSize
 	if s.hold != nil {
-		if !s.unmoved {
-			text, err := s.hold.read(s.stream, s.fd)
-			if err != errNoSplice {
-				s.grow(len(text))
-				return text, err
-			}
-			s.unmoved = true
+		return s.receiveHeld(scratch.buf)
+	}
+	n, err := s.read(scratch.buf)
+	return scratch.buf[:max(n, 0)], err
+}
+
+func (s *source) receiveHeld(buf []byte) ([]byte, error) {
+	if !s.unmoved {
+		n, err := s.hold.read(s.stream, s.fd, buf)
+		if err != errNoSplice {
+			s.grow(n)
+			return buf[:n], err
 		}
-		room = s.hold.makeRoom(s.stream)
+		s.unmoved = true
 	}
-	if scratch.buf == nil {
-		scratch.buf = make([]byte, readSize)
-	}
-	n, err := s.read(scratch.buf[:room])
+	n, err := s.read(buf[:s.hold.makeRoom(s.stream)])
 	if n <= 0 || err != nil {
 		return nil, err
 	}
-	if s.hold != nil {
-		return s.hold.add(s.stream, scratch.buf[:n]), nil
-	}
-	return scratch.buf[:n], nil
+	s.hold.add(s.stream, buf[:n])
+	return buf[:n], nil
 }
 
 // split returns the pieces that text completes.
@@ -138,25 +140,12 @@ func (s *source) took(rest int) {
 	}
 }
 
-// retake returns the first pieces of what a dead process has read, as many as
-// there are.
-func (s *source) retake(n uint64) []Piece {
-	n = min(n, uint64(len(s.left)))
-	pieces := s.left[:n]
-	s.left = s.left[n:]
-	s.took(s.splitter.rest() + length(s.left))
+// rest returns what a dead process has read and not handed on.
+func (s *source) rest() []Piece {
+	pieces := s.left
+	s.left = nil
+	s.took(s.splitter.rest())
 	return pieces
-}
-
-// length is how many bytes of a stream the pieces were.
-func length(pieces []Piece) (n int) {
-	for i := range pieces {
-		n += len(pieces[i].Text)
-		if !pieces[i].More {
-			n++
-		}
-	}
-	return n
 }
 
 // read fills buf with what is there. The error is unix.EAGAIN if nothing is,

@@ -26,6 +26,9 @@ const (
 // ErrOver, as the cause of a cancelled context, says that the run is over.
 var ErrOver = errors.New("the run is over")
 
+// ErrLeft says that an input was left to the next process that opens its Hold.
+var ErrLeft = errors.New("an input is left to the next process")
+
 // Sink takes the pieces of a run.
 type Sink interface {
 	// Take is called once for each read(2) that completed a piece, with all
@@ -43,12 +46,12 @@ type Sink interface {
 // scratch is what reading needs; a Pump has one only while there is something
 // to read.
 type scratch struct {
-	buf    []byte // nil until an input without Hold is read
+	buf    []byte
 	pieces []Piece
 }
 
 var scratches = sync.Pool{
-	New: func() any { return new(scratch) },
+	New: func() any { return &scratch{buf: make([]byte, readSize)} },
 }
 
 // Pump reads the inputs of one run, together, until all of them have ended, and
@@ -67,8 +70,10 @@ var scratches = sync.Pool{
 // When ctx is cancelled Pump takes what the inputs hold already, about 4 MiB of
 // each at most, finishes them and returns ctx.Err(). It does not wait for more,
 // but it does wait for the sink. Regular files are not read on. An input with a
-// Hold is not finished then, unless the cause of the cancellation is ErrOver: its
-// unfinished line stays in the Hold, for the next Pump to go on with.
+// Hold is not finished then, unless the run is over, but left: its unfinished line
+// stays in the Hold, for the next Pump to go on with, and so does all that it holds
+// in the input while the disk is behind; the error is ErrLeft too. The run is over
+// if the cause of the cancellation is ErrOver, or the Hold was told.
 func Pump(ctx context.Context, limit int, sink Sink, inputs ...Input) error {
 	ended := make(chan error, 1)
 	if p := begin(ctx, limit, sink, func(err error) { ended <- err }, inputs); p != nil {
@@ -117,9 +122,14 @@ type pump struct {
 	err     error     // of sources that could not be read
 	why     error     // why reading ended, if not by itself
 
+	// To be handed on before anything is read: what a dead process has left, in
+	// the order of the numbers that it has given out, then what has none.
+	hold    *Hold
+	retakes int
+	left    []*source
+
 	phase phase
-	left  []leftover // to be handed on before anything is read
-	queue []*source  // to be read next, from the place at
+	queue []*source // to be read next, from the place at
 	at    int
 }
 
@@ -155,37 +165,12 @@ func (p *pump) open(limit int, inputs []Input) error {
 		}
 		p.live++
 	}
-	p.again(inputs)
+	if len(inputs) > 0 && inputs[0].Hold != nil {
+		p.hold = inputs[0].Hold
+		p.retakes = p.hold.retakes()
+		p.left = append(p.left, p.sources...)
+	}
 	return nil
-}
-
-// again prepares what a dead process has left to be handed on first: in the order
-// of the numbers it has given out, then what has none.
-func (p *pump) again(inputs []Input) {
-	if len(inputs) == 0 || inputs[0].Hold == nil {
-		return
-	}
-	for _, r := range inputs[0].Hold.retakes() {
-		for _, s := range p.sources {
-			if s.stream != r.stream {
-				continue
-			}
-			if r.skip > 0 {
-				s.hold.skipped(length(s.left[:min(r.skip, uint64(len(s.left)))]))
-				s.left = s.left[min(r.skip, uint64(len(s.left))):]
-			}
-			p.left = append(p.left, leftover{s, r.pieces})
-		}
-	}
-	for _, s := range p.sources {
-		p.left = append(p.left, leftover{s, uint64(len(s.left))})
-	}
-}
-
-// A leftover is so many pieces that a dead process has read.
-type leftover struct {
-	s      *source
-	pieces uint64
 }
 
 // close leaves nothing open, also after an error or a panic of the sink.
@@ -224,14 +209,16 @@ func (p *pump) work(turn uint64) {
 
 // next returns the pieces to be handed on next, none if all is finished.
 func (p *pump) next() (batch []Piece) {
-	for len(batch) == 0 && len(p.left) > 0 {
-		first := p.left[0]
-		p.left = p.left[1:]
-		batch = first.s.retake(first.pieces)
+	for ; len(batch) == 0 && p.retakes > 0; p.retakes-- {
+		batch = p.hold.retake()
+	}
+	for ; len(batch) == 0 && len(p.left) > 0; p.left = p.left[1:] {
+		batch = p.left[0].rest()
 	}
 	for len(batch) == 0 && p.live > 0 {
 		switch s := p.pick(); {
-		case p.phase == finishing, p.phase == draining && s.drained >= drainBytes:
+		case p.phase == finishing, p.phase == draining && s.drained >= drainBytes,
+			p.phase == draining && p.leaves(s) && s.hold.behind():
 			batch = p.stop(s)
 		default:
 			batch = p.read(s)
@@ -323,11 +310,19 @@ func (p *pump) read(s *source) []Piece {
 
 // stop closes s, which has not ended by itself.
 func (p *pump) stop(s *source) []Piece {
-	if s.hold == nil || context.Cause(p.ctx) == ErrOver {
+	if !p.leaves(s) {
 		return p.finish(s)
 	}
 	p.shut(s)
+	if !errors.Is(p.why, ErrLeft) {
+		p.why = join(p.why, ErrLeft)
+	}
 	return nil
+}
+
+// leaves says whether another process will go on with s.
+func (p *pump) leaves(s *source) bool {
+	return s.hold != nil && !s.hold.isLast() && context.Cause(p.ctx) != ErrOver
 }
 
 // finish closes s and returns its unfinished line.

@@ -69,11 +69,7 @@ func startService(b *testing.B, lines, size, each int) *os.File {
 // BenchmarkPump reads a process that writes as fast as it can. One operation is
 // one line; cpu-s/GiB is what this process spent, to compare with other loggers.
 func BenchmarkPump(b *testing.B) {
-	for _, bb := range []struct {
-		name       string
-		size, each int
-		inputs     int
-	}{
+	for _, bb := range []pumping{
 		{"100B bulk", 100, 655, 1},
 		{"100B a write a line", 100, 1, 1},
 		{"100B a write a line and an idle input", 100, 1, 2},
@@ -81,34 +77,46 @@ func BenchmarkPump(b *testing.B) {
 		{"20B a write a line", 20, 1, 1},
 		{"4KiB bulk", 4096, 16, 1},
 	} {
-		b.Run(bb.name, func(b *testing.B) {
-			b.SetBytes(int64(bb.size))
-			b.ReportAllocs()
-			got := 0
-			var quiet *os.File
-			inputs := []Input{{File: startService(b, b.N, bb.size, bb.each), Stream: Stdout}}
-			if bb.inputs > 1 {
-				r, w := pipe(b)
-				quiet = w
-				inputs = append(inputs, Input{File: r, Stream: Stderr})
-			}
-			sink := sinkFunc(func(batch []Piece) {
-				got += len(batch)
-				if got == b.N && quiet != nil {
-					quiet.Close()
-				}
-			})
-			before := cpuSeconds(b)
-			if err := Pump(b.Context(), 0, sink, inputs...); err != nil {
-				b.Fatal(err)
-			}
-			spent := cpuSeconds(b) - before
-			if got != b.N {
-				b.Errorf("got %d lines, want %d", got, b.N)
-			}
-			b.ReportMetric(spent/float64(b.N*bb.size)*(1<<30), "cpu-s/GiB")
-		})
+		b.Run(bb.name, func(b *testing.B) { bb.run(b, nil) })
+		b.Run(bb.name+", held", func(b *testing.B) { bb.run(b, openAgain(b, newHold(b))) })
 	}
+}
+
+type pumping struct {
+	name       string
+	size, each int
+	inputs     int
+}
+
+func (p pumping) run(b *testing.B, hold *Hold) {
+	b.SetBytes(int64(p.size))
+	b.ReportAllocs()
+	got, next := 0, uint64(1)
+	var quiet *os.File
+	inputs := []Input{{File: startService(b, b.N, p.size, p.each), Stream: Stdout, Hold: hold}}
+	if p.inputs > 1 {
+		r, w := pipe(b)
+		quiet = w
+		inputs = append(inputs, Input{File: r, Stream: Stderr, Hold: hold})
+	}
+	sink := sinkFunc(func(batch []Piece) {
+		hold.Begin(Doing(batch[0].Stream), next, next+uint64(len(batch)))
+		next += uint64(len(batch))
+		got += len(batch)
+		if got == b.N && quiet != nil {
+			quiet.Close()
+		}
+		hold.Stored(next)
+	})
+	before := cpuSeconds(b)
+	if err := Pump(b.Context(), 0, sink, inputs...); err != nil {
+		b.Fatal(err)
+	}
+	spent := cpuSeconds(b) - before
+	if got != b.N {
+		b.Errorf("got %d lines, want %d", got, b.N)
+	}
+	b.ReportMetric(spent/float64(b.N*p.size)*(1<<30), "cpu-s/GiB")
 }
 
 func cpuSeconds(b *testing.B) float64 {
@@ -122,11 +130,22 @@ func cpuSeconds(b *testing.B) float64 {
 // BenchmarkPumpLine is the way of one line, written when the one before was
 // taken, as a quiet service writes.
 func BenchmarkPumpLine(b *testing.B) {
+	b.Run("", func(b *testing.B) { pumpLine(b, nil) })
+	b.Run("held", func(b *testing.B) { pumpLine(b, openAgain(b, newHold(b))) })
+}
+
+func pumpLine(b *testing.B, hold *Hold) {
 	r, w := pipe(b)
 	taken := make(chan struct{})
 	done := make(chan error)
-	sink := sinkFunc(func([]Piece) { taken <- struct{}{} })
-	go func() { done <- Pump(b.Context(), 0, sink, Input{File: r, Stream: Stdout}) }()
+	next := uint64(1)
+	sink := sinkFunc(func([]Piece) {
+		hold.Begin(OutLines, next, next+1)
+		next++
+		hold.Stored(next)
+		taken <- struct{}{}
+	})
+	go func() { done <- Pump(b.Context(), 0, sink, Input{File: r, Stream: Stdout, Hold: hold}) }()
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := io.WriteString(w, "GET /health 200\n"); err != nil {
