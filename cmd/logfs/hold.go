@@ -17,7 +17,8 @@ import (
 )
 
 // holdCommand is not for people: the daemon starts it for each run of a service
-// of its configuration, as the parent of the command, which outlives the daemon.
+// of its configuration, as the parent of the command, which outlives the daemon,
+// and for each FIFO.
 var holdCommand = command{
 	name: daemon.HoldWord,
 	setup: func(*pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
@@ -35,7 +36,7 @@ func runHold() (status int, err error) {
 	runtime.LockOSThread()
 	// Caught and left alone: the command would inherit that they are ignored.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock} {
+	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock, daemon.HoldFifo} {
 		syscall.CloseOnExec(fd)
 	}
 	var spec daemon.Holding
@@ -44,6 +45,9 @@ func runHold() (status int, err error) {
 		return 0, exit.Misusef("this command is for the daemon only: %w", err)
 	}
 	from.Close()
+	if spec.Service.Fifo != "" {
+		return 0, holdFifo(spec)
+	}
 	cmd, streams, err := daemon.StartCommand(spec.Service, unix.SIGTERM)
 	if err != nil {
 		fmt.Print(daemon.Reason(err))

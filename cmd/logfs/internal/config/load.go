@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -158,8 +159,8 @@ func (l *loader) services(d *document, top table) {
 		d.fail(toml.Key{"service"}, p, "want tables: [service.NAME]")
 		return
 	}
-	for name, p := range all {
-		l.service(d, name, p)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		l.service(d, name, all[name])
 	}
 }
 
@@ -183,6 +184,9 @@ func (l *loader) service(d *document, name string, p toml.Primitive) {
 	s.Name = name
 	if d.apply(at, t, target{&l.cfg, &s}, Table, ServiceOnly) {
 		d.combine(at, t, &s)
+		if keys, msg := l.input(&s); msg != "" {
+			d.blame(at, t, keys, msg)
+		}
 	}
 	l.cfg.Services = append(l.cfg.Services, s)
 }
@@ -195,12 +199,16 @@ func (d *document) combine(at toml.Key, t table, s *Service) {
 			d.blame(at, t, c.keys, msg)
 		}
 	}
-	if s.Name == "" || s.Command != nil {
+	if s.Name == "" {
 		return
 	}
+	way, _ := s.Input()
 	for name, p := range t {
-		if k, _ := lookup(name, Table); k.Process {
+		switch k, _ := lookup(name, Table); {
+		case k.Process && s.Command == nil:
 			d.fail(append(slices.Clone(at), name), p, "cannot be used without command: want command in the same table")
+		case k.Input && way == "":
+			d.fail(append(slices.Clone(at), name), p, "cannot be used without fifo or syslog: want one of them in the same table")
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (a *attached) Start(pid int) error {
 	a.once.Do(func() {
 		if err = a.daemon.begin(a.run, pid); err != nil {
 			a.giveUp()
-		} else if a.own {
+		} else if a.own && a.kind == control.Command {
 			a.svc.bring(broughtRun{a.run, pid})
 		}
 	})

@@ -47,12 +47,15 @@ type Daemon struct {
 	undo []func() error // what Close does in the end, last first
 
 	serving   context.Context // cancelled first: no command is started any more
-	capturing context.Context // cancelled next: capture takes what is in the pipes
+	listening context.Context // cancelled next: nothing more comes in by inputs
+	capturing context.Context // cancelled last: capture takes what is in the pipes
 	stop, cut context.CancelFunc
+	deafen    context.CancelFunc
 	hurry     chan struct{} // closed when children are to be killed at once
 
 	commands sync.WaitGroup // supervisors of commands
 	children sync.WaitGroup // what ends their process groups
+	inputs   sync.WaitGroup // what captures inputs
 	live     sync.WaitGroup // captures and ends of runs
 
 	watchdog *watchdog // of all logs
@@ -76,7 +79,7 @@ func Open(o Options) (*Daemon, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{d.openStore, d.openLogs, d.openControl, d.openTree} {
+	for _, step := range []func() error{d.openStore, d.openLogs, d.openInputs, d.openControl, d.openTree} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, d.finish())
 		}
@@ -96,6 +99,7 @@ func newDaemon(o Options) *Daemon {
 	}
 	d := &Daemon{o: o, hurry: make(chan struct{}), watchdog: newWatchdog(), services: map[string]*service{}}
 	d.serving, d.stop = context.WithCancel(context.Background())
+	d.listening, d.deafen = context.WithCancel(context.Background())
 	d.capturing, d.cut = context.WithCancel(context.Background())
 	return d
 }
@@ -148,7 +152,8 @@ func (d *Daemon) openLogs() error {
 		if err != nil {
 			return err
 		}
-		s.own(settings.Command != nil)
+		_, input := settings.Input()
+		s.own(settings.Command != nil || input != "")
 	}
 	if d.o.Adopt {
 		return d.adopt()

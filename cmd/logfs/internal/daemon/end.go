@@ -8,9 +8,11 @@ import (
 	"logfs/cmd/logfs/internal/exit"
 )
 
-// Start starts the commands of the configuration.
+// Start starts the commands of the configuration, and captures its inputs.
 func (d *Daemon) Start() {
+	d.endStrangers()
 	for _, s := range d.list() {
+		d.startInput(s)
 		if s.settings.Command != nil {
 			d.commands.Go(func() { d.supervise(s) })
 		}
@@ -37,6 +39,7 @@ func (d *Daemon) Close(hurry <-chan struct{}) error {
 	go d.hurryUp(hurry, ended)
 	d.commands.Wait()
 	d.children.Wait()
+	d.endInputs()
 	close(ended)
 	return d.finish()
 }

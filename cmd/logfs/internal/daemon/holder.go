@@ -72,7 +72,7 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 	}
 	died := make(chan error, 1)
 	if lock != nil {
-		if err := d.startHolder(s, lock, died); err != nil {
+		if _, err := d.startHolder(s, lock, died); err != nil {
 			return broughtRun{}, err
 		}
 	}
@@ -91,17 +91,26 @@ func (d *Daemon) attend(s *service, h broughtRun) (failed bool) {
 
 // lockHolder takes the lock of the holder of s. It returns nil if one holds it.
 func (d *Daemon) lockHolder(s *service) (*os.File, error) {
+	return d.lockHolderNamed(s.settings.Name)
+}
+
+func (d *Daemon) lockHolderNamed(name string) (*os.File, error) {
 	dir := filepath.Join(d.o.Config.Store, locksDir)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	fd, err := unix.Open(filepath.Join(dir, s.settings.Name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock of its holder: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "lock")
 	switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
 	case nil:
+		// What it says is of a holder that has gone.
+		if err := f.Truncate(0); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("cannot clear the lock of its holder: %w", err)
+		}
 		return f, nil
 	case unix.EWOULDBLOCK:
 		f.Close()
@@ -112,26 +121,26 @@ func (d *Daemon) lockHolder(s *service) (*os.File, error) {
 	}
 }
 
-// startHolder starts a holder, which has the lock from then on. died gets why it
-// has ended, if that was before it had a command.
-func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error) error {
+// startHolder starts a holder, which has the lock and the files from then on. died
+// gets why it has ended, if that was before it had a command.
+func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error, files ...*os.File) (pid int, err error) {
 	defer lock.Close()
 	spec, w, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("cannot make a pipe: %w", err)
+		return 0, fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	defer spec.Close()
 	cmd := exec.Command(d.o.Holder, HoldWord, s.settings.Name)
 	cmd.Args[0] = "logfs"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.ExtraFiles = []*os.File{spec, lock}
+	cmd.ExtraFiles = append([]*os.File{spec, lock}, files...)
 	said, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
 		w.Close()
-		return fmt.Errorf("cannot start its holder: %w", err)
+		return 0, fmt.Errorf("cannot start its holder: %w", err)
 	}
 	go func() {
 		why, _ := io.ReadAll(io.LimitReader(said, 4<<10))
@@ -142,7 +151,7 @@ func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error) error
 		defer w.Close()
 		_ = json.NewEncoder(w).Encode(Holding{Service: s.settings, Socket: d.o.Config.Socket})
 	}()
-	return nil
+	return cmd.Process.Pid, nil
 }
 
 func holderError(why string, state *os.ProcessState) error {

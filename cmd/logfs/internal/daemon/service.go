@@ -26,6 +26,7 @@ type service struct {
 	settings config.Service
 	log      *Log
 	events   *slog.Logger
+	socket   *syslogSocket // nil without
 
 	mu    sync.Mutex // guards the following; never held over I/O
 	state State
