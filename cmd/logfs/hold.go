@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -34,6 +35,8 @@ var holdCommand = command{
 func runHold() (status int, err error) {
 	// The command dies with the thread that has started it.
 	runtime.LockOSThread()
+	terminated, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
 	// Caught and left alone: the command would inherit that they are ignored.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock, daemon.HoldFifo} {
@@ -46,7 +49,7 @@ func runHold() (status int, err error) {
 	}
 	from.Close()
 	if spec.Service.Fifo != "" {
-		return 0, holdFifo(spec)
+		return 0, holdFifo(terminated, spec)
 	}
 	cmd, streams, err := daemon.StartCommand(spec.Service, unix.SIGTERM)
 	if err != nil {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-
-	"golang.org/x/sys/unix"
 
 	"logfs/capture"
 	"logfs/cmd/logfs/internal/control"
@@ -16,10 +13,8 @@ import (
 )
 
 // holdFifo keeps a FIFO open and brings a run for each time that somebody writes,
-// until it gets TERM.
-func holdFifo(spec daemon.Holding) error {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer stop()
+// until ctx is done.
+func holdFifo(ctx context.Context, spec daemon.Holding) error {
 	fifo, err := capture.NewFifo(os.NewFile(daemon.HoldFifo, spec.Service.Fifo))
 	if err == nil {
 		lock := os.NewFile(daemon.HoldLock, "lock") // open to the end

@@ -126,21 +126,23 @@ func (d *Daemon) fifoHolder(s *service) (h holderProcess, died chan error, err e
 	if err != nil {
 		return h, nil, err
 	}
+	defer s.closeFifo()
 	if lock == nil {
 		h, err = d.findHolder(s.settings.Name)
 		return h, nil, err
 	}
-	fifo, err := openFifo(s.settings)
+	if s.fifo == nil {
+		s.fifo, err = openFifo(s.settings)
+	}
 	if err == nil {
-		defer fifo.Close()
-		err = lockFifo(fifo)
+		err = lockFifo(s.fifo)
 	}
 	if err != nil {
 		lock.Close()
 		return h, nil, err
 	}
 	died = make(chan error, 1)
-	pid, err := d.startHolder(s, lock, died, fifo)
+	pid, err := d.startHolder(s, lock, died, s.fifo)
 	if err != nil {
 		return h, nil, err
 	}
@@ -148,6 +150,11 @@ func (d *Daemon) fifoHolder(s *service) (h holderProcess, died chan error, err e
 		return h, nil, errors.Join(<-died, err) // it had ended before
 	}
 	return h, died, nil
+}
+
+func (s *service) closeFifo() {
+	s.fifo.Close()
+	s.fifo = nil
 }
 
 // lockFifo makes f the only way by which the FIFO is read, as far as others do so

@@ -22,10 +22,7 @@ func (d *Daemon) openInput(s *service) error {
 	var err error
 	switch key, path := s.settings.Input(); key {
 	case "fifo":
-		var f *os.File
-		if f, err = openFifo(s.settings); err == nil {
-			f.Close() // its holder opens it
-		}
+		s.fifo, err = openFifo(s.settings)
 		err = cannotUse(err, s, key, path)
 	case "syslog":
 		s.socket, err = listenSyslog(s.settings)
@@ -54,6 +51,7 @@ func (d *Daemon) openInputs() error {
 // closeInputs takes the sockets away. What they have taken was captured.
 func (d *Daemon) closeInputs() (err error) {
 	for _, s := range d.list() {
+		s.closeFifo()
 		err = errors.Join(err, s.socket.close())
 	}
 	return err

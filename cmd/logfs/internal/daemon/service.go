@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"log/slog"
+	"os"
 	"sync"
 
 	"logfs/capture"
@@ -27,6 +28,7 @@ type service struct {
 	log      *Log
 	events   *slog.Logger
 	socket   *syslogSocket // nil without
+	fifo     *os.File      // open for reading until a holder has it
 
 	mu    sync.Mutex // guards the following; never held over I/O
 	state State
