@@ -42,8 +42,8 @@ type Options struct {
 	// not call the Logdir.
 	Room func()
 	// Again, if not nil, is asked for the stored lines first to next-1 when an
-	// fsync has failed and they cannot be read back from the file. It must not
-	// call the Logdir, but in another goroutine.
+	// fsync has failed and they cannot be read back from the file. It may wait
+	// for an Append, but must not call the Logdir.
 	Again func(first, next uint64) (lines []byte, ok bool)
 
 	// Sync and SyncBytes bound what power loss may cost: an fsync is begun

@@ -219,7 +219,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 // was closed cleanly or has no records, unless its header misleads: it names
 // another service, or a number that was used before.
 func (d *Logdir) recoverOurs(f foundCurrent) error {
-	d.setCurrentLocked(f.file, head{d.newID(), f.header.First, f.header.Run}, f.whole)
+	d.setCurrentLocked(f.file, head{id: d.newID(), first: f.header.First, run: f.header.Run}, f.whole)
 	d.records = f.seen > 0
 	d.torn = f.torn > 0
 	d.found.Cut += f.torn

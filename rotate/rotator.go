@@ -108,7 +108,7 @@ func (d *Logdir) prepareLocked() error {
 		f.Close()
 		return d.wrap("write", freshName, err)
 	}
-	d.rot.head = head{id: d.newID(), first: h.First, run: h.Run}
+	d.rot.head = head{id: d.newID(), first: h.First, run: h.Run, stamp: h.Stamp}
 	d.rot.fresh, d.rot.size, d.rot.state = f, int64(n), link
 	return nil
 }
