@@ -275,7 +275,7 @@ func (s *syncer) syncFinished(f *finished) error {
 	if againErr != nil {
 		return cmp.Or(err, againErr)
 	}
-	s.log.Warn("fsync has failed, archive written again", "file", filepath.Join(s.path, f.name), "err", err)
+	s.sayAgain("fsync has failed, archive written again", f.name, err)
 	return nil
 }
 
@@ -292,8 +292,19 @@ func (s *syncer) syncCurrent(f File, safe extent, broken bool) (err error) {
 	if againErr := s.again.rewriteCurrent(f, safe); againErr != nil {
 		return cmp.Or(err, againErr)
 	}
-	s.log.Warn("fsync has failed, current written again", "file", filepath.Join(s.path, currentName), "err", err)
+	s.sayAgain("fsync has failed, current written again", currentName, err)
 	return nil
+}
+
+// sayAgain tells of a file written again after err. Without one its fsync has
+// failed earlier, and the warning is out.
+func (s *syncer) sayAgain(what, name string, err error) {
+	file := filepath.Join(s.path, name)
+	if err == nil {
+		s.log.Info(what, "file", file)
+		return
+	}
+	s.log.Warn(what, "file", file, "err", err)
 }
 
 // gone says that a file has been deleted or closed since: it need not reach
