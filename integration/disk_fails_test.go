@@ -1,13 +1,14 @@
 package integration
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
 
 // onBadDisk has a service write numbered lines while its disk has faults, which
-// must be said, and others write too. Then the disk works again, which must be
-// said as well. In the end every line is in the files once.
+// must be said, and others write too. Then the disk works again, reads last, and
+// that must be said as well. In the end every line is in the files once.
 func onBadDisk(t *testing.T, full, said, end string, faults ...string) {
 	t.Helper()
 	const last = 20_000
@@ -29,8 +30,9 @@ func onBadDisk(t *testing.T, full, said, end string, faults ...string) {
 	if full == "drop" {
 		w.await(numbered(shown+2000) + "\n") // its readers go on
 	}
-	disk.fail()
+	disk.fail(slices.DeleteFunc(slices.Clone(faults), func(f string) bool { return f != failReads && f != wholeFile })...)
 	d.awaitLog(end)
+	disk.fail()
 	w.await(numbered(last) + "\n")
 	d.awaitState("web", "exited")
 	lost := d.statusNumber("web", statusLost)
