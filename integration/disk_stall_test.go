@@ -8,17 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frozenDisk gives a service a file system whose writes can be held up.
-func (d *daemon) frozenDisk(name string) (freeze, thaw func()) {
+// loopDisk gives a service an ext4 of its own.
+func (d *daemon) loopDisk(name string, size int64) (dir string) {
 	t := d.t
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: only root can freeze a disk")
+		t.Skip("SKIPPED: only root can mount a disk of its own")
 	}
 	needTools(t, "mkfs.ext4", "mount")
-	image, dir := filepath.Join(d.dir, "image"), d.logdir(name)
+	image := filepath.Join(d.dir, "image")
+	dir = d.logdir(name)
 	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 64<<20))
+	must(t, os.Truncate(image, size))
 	must(t, os.MkdirAll(dir, 0o750))
 	for _, args := range [][]string{{"mkfs.ext4", "-q", "-E", "root_owner=0:0", image}, {"mount", "-o", "loop", image, dir}} {
 		if res := runCommand(t, nil, d.dir, lookTool(args[0]), args[1:]...); res.status != 0 {
@@ -26,6 +27,15 @@ func (d *daemon) frozenDisk(name string) (freeze, thaw func()) {
 		}
 	}
 	d.disks = append(d.disks, dir)
+	must(t, os.Remove(filepath.Join(dir, "lost+found")))
+	return dir
+}
+
+// frozenDisk gives a service a file system whose writes can be held up.
+func (d *daemon) frozenDisk(name string) (freeze, thaw func()) {
+	t := d.t
+	t.Helper()
+	dir := d.loopDisk(name, 64<<20)
 	f, err := os.Open(dir)
 	must(t, err)
 	frozen := false
