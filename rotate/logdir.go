@@ -138,6 +138,10 @@ type Logdir struct {
 	run     uint64 // in force at runFrom, an offset in cur; see runLocked
 	runFrom int64
 
+	named  extent       // of cur, when its name was last seen to lead to it
+	astray bool         // a warning is out that it does not
+	heir   *inheritance // nil but while a Logdir is restored
+
 	rot      rotation
 	label    record.Stamp // the newest ever in the directory
 	archives []archive    // oldest first
@@ -211,6 +215,7 @@ func lostSpan(lines []byte) uint64 {
 func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
 	var given []string
 	defer func() { d.gaveUp(given) }()
+	restored := d.heir != nil
 	for len(lines) > 0 {
 		n, err := d.putSomeLocked(lines, dense, run)
 		if isFull(err) {
@@ -218,6 +223,9 @@ func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
 				given = append(given, name)
 				err = nil
 			}
+		}
+		if err != nil && !restored && d.strayedLocked() {
+			restored, err = true, d.restoreLocked()
 		}
 		if err != nil {
 			return err
@@ -358,7 +366,11 @@ func (d *Logdir) Rotate() error {
 	if err := d.readyLocked(); err != nil || !d.records {
 		return err
 	}
-	return d.rotateLocked(complete)
+	err := d.rotateLocked(complete)
+	if err != nil && d.strayedLocked() {
+		err = d.restoreLocked()
+	}
+	return err
 }
 
 // Sync returns when all that was written before is on disk, names included.

@@ -38,8 +38,8 @@ func Open(o Options) (*Logdir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open logdir %q: %w", o.Dir, err)
 	}
-	d := &Logdir{opt: o, dir: dir, packer: packer{quit: make(chan struct{})}}
-	d.syncer = newSyncer(dir, o, d)
+	d := &Logdir{opt: o, dir: newPlace(dir), packer: packer{quit: make(chan struct{})}}
+	d.syncer = newSyncer(d.dir, o, d)
 	if err := d.open(); err != nil {
 		d.syncer.stop()
 		d.release()
@@ -195,6 +195,9 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 		}
 	}
 	if err := d.numberLocked(f); err != nil {
+		return err
+	}
+	if err := d.inheritLocked(); err != nil {
 		return err
 	}
 	if !d.found.Clean {

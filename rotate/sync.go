@@ -60,6 +60,7 @@ type finished struct {
 
 // rewriter writes files again whose fsync has failed.
 type rewriter interface {
+	look()           // for the files under their names
 	written() extent // what current holds now
 	rewriteCurrent(f File, safe extent) error
 	rewriteArchive(name string, f File, safe extent) error
@@ -123,6 +124,22 @@ func (s *syncer) replaced(name string, old, fresh File, size int64) {
 	}
 	s.current, s.dirty, s.names = fresh, 0, true
 	s.safe, s.broken = extent{}, false
+	s.dirtyLocked(size)
+	s.nowLocked()
+}
+
+// moved says that the directory is another one, in which current has size bytes,
+// and archives that may be dirty. What was in the former is none of ours.
+func (s *syncer) moved(current File, size int64, dirty []finished) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.finished {
+		if f.file != nil {
+			f.file.Close()
+		}
+	}
+	s.finished, s.names = dirty, true
+	s.current, s.safe, s.broken, s.dirty = current, extent{}, false, 0
 	s.dirtyLocked(size)
 	s.nowLocked()
 }
@@ -227,6 +244,7 @@ func (s *syncer) rest() (wait time.Duration, more bool) {
 func (s *syncer) flush(now bool) {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	s.again.look()
 	repair := s.takeRepair(now)
 	var broken []finished
 	whole := true
