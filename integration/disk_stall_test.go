@@ -83,6 +83,9 @@ func TestDiskStalls(t *testing.T) {
 				return d.statusNumber("web", statusLost) > 1000 ||
 					full == "block" && d.statusNumber("web", statusLast) > 4900
 			})
+			if n := d.statusNumber("web", statusLines); n > 4000 {
+				t.Errorf("%d lines in memory while the disk stalls, want 4000 at most", n)
+			}
 			thaw()
 			d.awaitLog("takes writes again")
 			w.await(numbered(last) + "\n")
