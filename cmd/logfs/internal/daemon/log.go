@@ -95,19 +95,36 @@ func (l *Log) refill(limits ring.Limits) error {
 		l.ring.Start(state.Next, state.Run)
 	}
 	for _, s := range segments {
-		b := l.ring.Begin()
-		b.Skip(s.First, s.Run)
-		for line := range bytes.Lines(s.Lines) {
-			b.AddStored(line)
-		}
-		b.Commit()
+		l.refillFrom(s)
 	}
 	if _, next := l.ring.Bounds(); next != state.Next {
 		b := l.ring.Begin()
-		b.Skip(state.Next, state.Run)
+		b.Skip(l.stamps.take(state.Last, 1), state.Next, state.Run)
 		b.Commit()
 	}
 	return nil
+}
+
+// refillFrom puts the lines of s into the ring. What is missing before them,
+// and a damaged line, which has a number all the same, becomes a lost mark.
+func (l *Log) refillFrom(s rotate.Segment) {
+	t := stampOf(s.Lines, l.stamps.last)
+	b := l.ring.Begin()
+	b.Skip(t-1, s.First, s.Run)
+	for line := range bytes.Lines(s.Lines) {
+		if t = stampOf(line, t); !b.AddStored(line) {
+			b.Add(t, record.Mark, false, record.AppendLost(nil, 1))
+		}
+	}
+	b.Commit()
+}
+
+// stampOf is the stamp that line begins with.
+func stampOf(line []byte, otherwise record.Stamp) record.Stamp {
+	if t, ok := record.ParseStamp(line); ok {
+		return t
+	}
+	return otherwise
 }
 
 // Ring is where readers find the lines.
