@@ -142,15 +142,30 @@ func detach(dir string) error {
 }
 
 // unmountSoon unmounts when the readers, who have been told of the end, have
-// gone, and detaches if they do not go.
-func unmountSoon(dir string) error {
+// gone, and detaches if they do not go. It stops, and returns false, when
+// mounted does: somebody else has unmounted it.
+func unmountSoon(dir string, mounted func() bool) (ours bool, err error) {
 	for delay := time.Millisecond; delay < 500*time.Millisecond; delay *= 2 {
+		if !mounted() {
+			return false, nil
+		}
 		if Unmount(dir) == nil {
-			return nil
+			return true, nil
 		}
 		time.Sleep(delay)
 	}
-	return detach(dir)
+	if !mounted() {
+		return false, nil
+	}
+	err = detach(dir)
+	return err == nil, err
+}
+
+// deviceOf is the device number of the file system that dir is in.
+func deviceOf(dir string) (dev uint64, err error) {
+	var st syscall.Stat_t
+	err = syscall.Stat(dir, &st)
+	return st.Dev, err
 }
 
 // ClearStale takes away what a killed daemon left on dir: a mount that

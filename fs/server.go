@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -26,28 +27,31 @@ type Options struct {
 	// Status writes the content of the status file.
 	Status func(io.Writer)
 	Log    *slog.Logger
+
+	onPark func() // for tests: a read waits; nil otherwise
 }
 
 // A Server is a mounted tree.
 type Server struct {
-	opts  Options
-	dir   string
-	owner fuse.Owner
-	born  time.Time
-	tree  *tree
-	waits waits
-	dev   device
-	loads loadQueue
-	kept  atomic.Int64 // readers whose file stays open between loads
+	opts   Options
+	dir    string
+	device uint64 // that stat tells of the mount; set before Mount returns
+	owner  fuse.Owner
+	born   time.Time
+	tree   *tree
+	waits  waits
+	dev    device
+	jobs   jobs
+	kept   atomic.Int64 // readers whose file stays open between loads
 
 	closing sync.Once
 	closed  error
 	done    chan struct{}
 }
 
-// maxLoads is how many readers are fed from disk at the same moment. Each
-// takes a thread while it waits for the disk.
-const maxLoads = 4
+// maxJobs is how many readers are fed from disk at the same moment. Each takes
+// a thread while it waits for the disk.
+const maxJobs = 4
 
 // Mount mounts an empty tree and serves it. An error wraps ErrNoFUSE if it is
 // the system that cannot mount.
@@ -102,12 +106,24 @@ func (w logWriter) Write(b []byte) (int, error) {
 
 // answers asks the new mount something, so that it has been set up when Mount
 // returns and everything that is asked afterwards is answered.
-func (s *Server) answers() error {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(s.dir, &st); err != nil {
+func (s *Server) answers() (err error) {
+	if s.device, err = deviceOf(s.dir); err != nil {
 		return fmt.Errorf("cannot use the mount on %q: %w", s.dir, err)
 	}
 	return nil
+}
+
+// mounted says whether the tree is still what is on its mount point. A file of
+// it that is open keeps it alive, and its device number its own, after somebody
+// has detached it.
+func (s *Server) mounted() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+	}
+	dev, err := deviceOf(s.dir)
+	return dev == s.device || err != nil && !errors.Is(err, syscall.ENOENT)
 }
 
 // Add shows a service.
@@ -160,16 +176,10 @@ func (s *Server) Close() error {
 		for _, e := range s.tree.names() {
 			e.end()
 		}
-		select {
-		case <-s.done: // unmounted by somebody else
-			return
-		default:
-		}
-		if err := unmountSoon(s.dir); err != nil {
+		ours, err := unmountSoon(s.dir, s.mounted)
+		if err != nil {
 			s.closed = fmt.Errorf("cannot unmount %q: %w", s.dir, err)
-			return
-		}
-		if os.Geteuid() == 0 {
+		} else if ours && os.Geteuid() == 0 {
 			<-s.done
 		}
 	})
