@@ -181,6 +181,27 @@ func TestPollWaitsForTheDisk(t *testing.T) {
 	differ(t, r.until(4096, "line 3000\n"), counted(2, 3000))
 }
 
+// A service that is removed has an end, which a reader who polls comes to when
+// he has read what is on disk, and not before.
+func TestPollOfARemovedServiceWaitsForTheDisk(t *testing.T) {
+	stuck := make(chan struct{})
+	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{stuck: stuck})
+	m.count(1, 1)
+	r := m.open(t, "follow", 0)
+	r.wants(100, "line 1\n")
+	m.count(2, 3000)
+	m.s.Remove("web")
+	if r.ready(t) {
+		t.Error("poll says ready while the disk is stuck")
+	}
+	close(stuck)
+	differ(t, r.until(4096, "line 3000\n"), counted(2, 3000))
+	r.wants(100, "")
+	if !r.ready(t) {
+		t.Error("poll does not see the end")
+	}
+}
+
 // The numbers of a ring jump where the files it was filled from have a gap.
 func TestGapInTheRingIsTold(t *testing.T) {
 	m := mountWeb(t, ring.Limits{})

@@ -176,12 +176,9 @@ func (h *handle) seekToEnd(told int64) int64 {
 // lines have to come from disk, they are on their way when it returns. The
 // caller holds mu.
 func (h *handle) ready() bool {
-	if h.n.e.isGone() {
-		return true
-	}
 	ready, load := h.last.ready(h.next)
 	if load {
 		h.n.e.fs.wantLoad(h.last)
 	}
-	return ready
+	return ready || !h.last.past.loading && h.n.e.isGone()
 }
