@@ -248,7 +248,7 @@ func (d *Daemon) show(s *service) error {
 	}
 	e, err := d.tree.Add(fs.Service{
 		Name: s.settings.Name, Ring: s.log.Ring(), Marks: s.settings.Marks,
-		Uid: uid, Gid: gid, Mode: s.settings.Mode, Born: d.o.Now(), History: history{s.log.dir},
+		Uid: uid, Gid: gid, Mode: s.settings.Mode, Born: d.o.Now(), History: history{s.log},
 	})
 	if err != nil {
 		return exit.Refusedf("cannot show service %q: %w", s.settings.Name, err)

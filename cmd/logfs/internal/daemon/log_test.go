@@ -229,7 +229,7 @@ func BenchmarkTake(b *testing.B) {
 // batch is on its way to the disk; what it has dropped it does not.
 func TestLinesAgain(t *testing.T) {
 	onBadDisk(t, "ring", ring.Limits{Lines: 1000}, false, func(t *testing.T, l *logTest) {
-		l.BeginRun(1)
+		l.BeginRun(nil, 1)
 		l.take(1, 1500)
 		gate := l.disk.shut()
 		go l.take(1501, 1501)
