@@ -152,7 +152,7 @@ func (n *node) freezeLocked() int64 {
 	}
 	n.pinLocked()
 	n.pins.limit = end.off
-	for n.pins.bytes > 2*n.e.ringBytes && len(n.pins.chunks) > 1 {
+	for n.pins.bytes > 2*n.e.ringBytes() && len(n.pins.chunks) > 1 {
 		n.unpinLocked(len(n.pins.chunks) - 1)
 	}
 	n.e.pinned(n)

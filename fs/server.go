@@ -34,6 +34,7 @@ type Server struct {
 	dir   string
 	owner fuse.Owner
 	born  time.Time
+	list  atomic.Bool // follow is shown in listings
 	tree  *tree
 	waits waits
 	dev   device
@@ -76,11 +77,13 @@ func Mount(o Options) (*Server, error) {
 }
 
 func newServer(o Options, dir string, fd int) *Server {
-	return &Server{
+	s := &Server{
 		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
 		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
 		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
+	s.list.Store(o.ListFollow)
+	return s
 }
 
 // newProtocol makes go-fuse answer what this package does not.

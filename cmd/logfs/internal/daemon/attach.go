@@ -46,7 +46,7 @@ func (d *Daemon) service(name string) (*service, error) {
 	if s := d.find(name); s != nil {
 		return s, nil
 	}
-	settings := d.o.Config.Defaults
+	settings := d.defaults
 	settings.Name = name
 	return d.open(settings)
 }

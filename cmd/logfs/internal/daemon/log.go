@@ -23,6 +23,9 @@ type LogOptions struct {
 	// Block has the service wait for a disk that takes no writes. Without, the
 	// oldest lines that wait in the ring are lost when that is full.
 	Block bool
+	// LineLimit is the length above which a line is stored in pieces; 0 is the
+	// default of capture.
+	LineLimit int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets the warnings; its attributes should name the service.
@@ -36,12 +39,15 @@ type LogOptions struct {
 type Log struct {
 	ring  *ring.Ring
 	dir   *rotate.Logdir
-	block bool
 	now   func() time.Time
 	log   *slog.Logger
 	lost  atomic.Uint64 // lines that the files will never have, since the start
 	disk  atomic.Int64  // bytes in the files, after the last write
 	wake  atomic.Pointer[func()]
+	limit atomic.Int64 // of the length of lines
+
+	tuning sync.Mutex                     // held while the logdir is configured
+	wanted atomic.Pointer[rotate.Options] // that the logdir is to be configured with
 
 	watchdog *watchdog
 
@@ -52,6 +58,8 @@ type Log struct {
 	stamps  stamps
 	mark    []byte // of the mark being made
 	writer  writer
+	block   bool
+	shrink  *ring.Limits // the ring's, when the files have what it holds; nil if it has its own
 }
 
 // OpenLog opens the logdir, recovers its numbering and fills the ring with its
@@ -72,6 +80,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 	}
 	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, dir: dir, block: o.Block, watchdog: o.watchdog}
 	l.changed.L = &l.mu
+	l.limit.Store(int64(o.LineLimit))
 	l.writer.init(l)
 	l.disk.Store(dir.DiskBytes())
 	if err := l.refill(o.Ring); err != nil {

@@ -89,7 +89,7 @@ func (r *run) capture(ctx context.Context, live *sync.WaitGroup) {
 	if len(r.streams) > 1 {
 		inputs = append(inputs, capture.Input{File: r.streams[1], Stream: capture.Stderr})
 	}
-	capture.Start(ctx, r.svc.settings.LineLimit, r.svc.log, func(err error) {
+	capture.Start(ctx, r.svc.log.LineLimit(), r.svc.log, func(err error) {
 		defer live.Done()
 		if err != nil && !errors.Is(err, context.Canceled) {
 			r.svc.events.Error("capture ended before the run", "err", err)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 
@@ -22,23 +23,43 @@ const (
 
 // A service is one log and who writes to it.
 type service struct {
-	settings config.Service
-	log      *Log
-	events   *slog.Logger
+	name   string
+	log    *Log
+	events *slog.Logger
+	fed    fed // readers that get lines from the files
 
-	mu    sync.Mutex // guards the following; never held over I/O
-	state State
-	pid   int
-	taken bool  // there is a run, or one is about to begin
-	owned bool  // the daemon itself starts its runs
-	entry Entry // nil without a tree
+	capturing context.Context // cancelled before the log is closed: capture takes what is in the pipes
+	cut       context.CancelFunc
+	live      sync.WaitGroup // captures and ends of runs
+
+	job *job // runs the command; nil without. Guarded by Daemon.reloading
+
+	mu       sync.Mutex // guards the following; never held over I/O
+	settings config.Service
+	state    State
+	pid      int
+	taken    bool          // there is a run, or one is about to begin
+	client   bool          // it is somebody else's
+	owned    bool          // the daemon itself starts its runs
+	leaving  bool          // it is being removed
+	freed    chan struct{} // closed when the run has ended; nil if nobody waits for that
+	entry    Entry         // nil without a tree
+}
+
+// config is the settings in force.
+func (s *service) config() config.Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings
 }
 
 // take reserves the service for one run of somebody else's.
 func (s *service) take() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch name := s.settings.Name; {
+	switch name := s.name; {
+	case s.leaving:
+		return exit.Refusedf("service %q is being removed: try again", name)
 	case s.owned:
 		return exit.Misusef("service %q is started by the daemon itself: want another name", name)
 	case s.taken && s.pid > 0:
@@ -46,8 +67,52 @@ func (s *service) take() error {
 	case s.taken:
 		return exit.Misusef("service %q already has a run", name)
 	}
-	s.taken = true
+	s.taken, s.client = true, true
 	return nil
+}
+
+// leave has the service taken by nobody any more. It returns false if a client
+// has it.
+func (s *service) leave() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = s.leaving || !s.client
+	return s.leaving
+}
+
+func (s *service) isLeaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaving
+}
+
+// awaitFree waits for the end of a run that a client has begun before the
+// daemon came to own the service. It returns false if ctx was cancelled.
+func (s *service) awaitFree(ctx context.Context) bool {
+	s.mu.Lock()
+	if !s.taken {
+		s.mu.Unlock()
+		return true
+	}
+	freed := make(chan struct{})
+	s.freed = freed
+	s.mu.Unlock()
+	s.events.Info("the command waits for the end of a client's run")
+	select {
+	case <-freed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// freeLocked ends a reservation.
+func (s *service) freeLocked() {
+	s.taken, s.client = false, false
+	if s.freed != nil {
+		close(s.freed)
+		s.freed = nil
+	}
 }
 
 // own reserves the service for the daemon, and gives it back.
@@ -61,7 +126,7 @@ func (s *service) own(owned bool) {
 func (s *service) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = false
+	s.freeLocked()
 }
 
 func (s *service) set(state State) {
@@ -83,7 +148,8 @@ func (s *service) end(e record.Exit) {
 	s.log.EndRun(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.pid, s.taken = ended(e), 0, false
+	s.state, s.pid = ended(e), 0
+	s.freeLocked()
 }
 
 func ended(e record.Exit) State {
