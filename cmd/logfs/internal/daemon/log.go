@@ -291,13 +291,19 @@ func (l *Log) Release() {
 
 // Close closes the logdir. The log takes nothing any more. What cannot be
 // written now never will be: its numbers will be given out again.
-func (l *Log) Close() error {
+func (l *Log) Close() error { return l.end(l.dir.Close) }
+
+// Retire is Close for a log that others still read: the logdir can have another
+// owner, and readers have its lines to the end.
+func (l *Log) Retire() error { return l.end(l.dir.Retire) }
+
+func (l *Log) end(closeDir func() error) error {
 	err := patiently(closePatience, func() error {
 		err := l.settle()
 		l.mu.Lock()
 		l.writer.closeLocked()
 		l.mu.Unlock()
-		return errors.Join(err, l.dir.Close())
+		return errors.Join(err, closeDir())
 	})
 	if n := l.waiting(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d lines are not on disk", n))

@@ -4,15 +4,10 @@ import (
 	"errors"
 	"reflect"
 	"slices"
-	"time"
 
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/exit"
 )
-
-// feedPatience is how long the end of a log waits for readers that lag: its
-// files are read as long as it is open.
-const feedPatience = 5 * time.Second
 
 // Reload puts another configuration in force. Services that are new in it are
 // opened and their commands started; those it has no more are ended in order,
@@ -181,19 +176,19 @@ func (s *service) configure(want config.Service) {
 	}
 }
 
-// remove ends a service: its command, what is still captured of it, its
-// followers, its place in the tree, its log. The files stay.
+// remove ends a service: its command, what is still captured of it, its log,
+// its place in the tree, its followers. The files stay, and those who lag are
+// fed from them to the end.
 func (d *Daemon) remove(s *service) {
 	d.stopCommand(s)
 	s.log.Release()
 	s.cut()
 	s.live.Wait()
+	if err := s.log.Retire(); err != nil {
+		s.events.Error("the log of a removed service was not closed in order", "err", err)
+	}
 	if tree := d.mounted(); tree != nil {
 		tree.Remove(s.name)
-	}
-	s.fed.await(feedPatience)
-	if err := s.log.Close(); err != nil {
-		s.events.Error("the log of a removed service was not closed in order", "err", err)
 	}
 	d.mu.Lock()
 	delete(d.services, s.name)

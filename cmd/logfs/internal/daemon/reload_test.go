@@ -291,28 +291,6 @@ func TestCloseDuringReload(t *testing.T) {
 	}
 }
 
-// Readers who are fed from the files of a removed service are waited for.
-func TestFed(t *testing.T) {
-	var f fed
-	f.await(patience)
-	f.add(2)
-	f.add(-1)
-	done := make(chan struct{})
-	go func() { f.await(patience); close(done) }()
-	for waits := false; !waits; {
-		f.mu.Lock()
-		waits = f.none != nil
-		f.mu.Unlock()
-	}
-	select {
-	case <-done:
-		t.Error("one reader is left, and nobody waits")
-	default:
-	}
-	f.add(-1)
-	<-done
-}
-
 // While lines wait for the disk, the ring gets greater but not smaller.
 func TestResizeWhileLate(t *testing.T) {
 	onBadDisk(t, "drop", ring.Limits{Lines: 10}, false, func(t *testing.T, l *logTest) {

@@ -26,7 +26,6 @@ type service struct {
 	name   string
 	log    *Log
 	events *slog.Logger
-	fed    fed // readers that get lines from the files
 
 	capturing context.Context // cancelled before the log is closed: capture takes what is in the pipes
 	cut       context.CancelFunc
