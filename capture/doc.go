@@ -13,7 +13,9 @@
 //   - limit: the most bytes of one line that are handed on, or kept, together;
 //   - piece: a line, or a part of a line longer than the limit. All pieces of a
 //     line but its last have More set; so has the last piece of a stream that
-//     ended without a newline.
+//     ended without a newline;
+//   - hold: memory that outlives this process, with what was read and is not in
+//     the files yet.
 //
 // # Concurrency
 //

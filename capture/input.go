@@ -23,6 +23,9 @@ const (
 type Input struct {
 	File   *os.File
 	Stream Stream
+	// Hold, if not nil, keeps what the Sink has not said to be Done with. The
+	// inputs of one Pump share one, and each has another stream.
+	Hold *Hold
 }
 
 // source is an Input taken over by Pump.
@@ -30,6 +33,10 @@ type source struct {
 	stream   Stream
 	fd       int // -1 when closed
 	splitter *Splitter
+	hold     *Hold
+	left     []Piece   // what a dead process has read, to be handed on first
+	skip     uint64    // pieces still to come that are in the files already
+	unmoved  bool      // the input cannot be spliced into hold
 	direct   bool      // can always be read: epoll does not take it
 	blocking bool      // the kernel has no RWF_NOWAIT for it
 	grown    bool      // growing the pipe was tried
@@ -44,21 +51,35 @@ type source struct {
 // Nothing is changed on the open file itself, which others may share.
 func takeOver(in Input, limit int) (*source, error) {
 	defer in.File.Close()
-	conn, err := in.File.SyscallConn()
+	fd, err := own(in.File)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use %s: %w", in.Stream, err)
+		return nil, fmt.Errorf("cannot take over %s: %w", in.Stream, err)
 	}
-	s := &source{stream: in.Stream, fd: -1, splitter: NewSplitter(in.Stream, limit)}
-	cerr := conn.Control(func(fd uintptr) {
-		s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+	s := &source{stream: in.Stream, fd: fd, splitter: NewSplitter(in.Stream, limit), hold: in.Hold}
+	if s.hold != nil {
+		var text []byte
+		text, s.skip = s.hold.held(s.stream)
+		s.left = s.split(text, nil)
+	}
+	return s, nil
+}
+
+// own duplicates the descriptor of f.
+func own(f *os.File) (fd int, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	cerr := conn.Control(func(old uintptr) {
+		fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3)
 	})
 	if cerr != nil {
 		err = cerr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot take over %s: %w", in.Stream, err)
+		return -1, err
 	}
-	return s, nil
+	return fd, nil
 }
 
 func (s *source) open() bool { return s.fd >= 0 }
@@ -68,6 +89,71 @@ func (s *source) close() {
 		unix.Close(s.fd)
 		s.fd = -1
 	}
+}
+
+// receive returns what is there: in the memory of the Hold, or in the buffer of
+// scratch. Its errors, and its end, are those of read.
+func (s *source) receive(scratch *scratch) ([]byte, error) {
+	room := readSize
+	if s.hold != nil {
+		if !s.unmoved {
+			text, err := s.hold.read(s.stream, s.fd)
+			if err != errNoSplice {
+				s.grow(len(text))
+				return text, err
+			}
+			s.unmoved = true
+		}
+		room = s.hold.makeRoom(s.stream)
+	}
+	if scratch.buf == nil {
+		scratch.buf = make([]byte, readSize)
+	}
+	n, err := s.read(scratch.buf[:room])
+	if n <= 0 || err != nil {
+		return nil, err
+	}
+	if s.hold != nil {
+		return s.hold.add(s.stream, scratch.buf[:n]), nil
+	}
+	return scratch.buf[:n], nil
+}
+
+// split returns the pieces that text completes, but for those that are in the
+// files already.
+func (s *source) split(text []byte, pieces []Piece) []Piece {
+	pieces = s.splitter.Split(text, pieces)
+	return s.fresh(pieces, s.splitter.rest())
+}
+
+// end returns the unfinished line.
+func (s *source) end() []Piece { return s.fresh(s.splitter.Finish(nil), 0) }
+
+// fresh drops the pieces to skip, and has the Hold know where those that are
+// left end: rest bytes before the end of what was read.
+func (s *source) fresh(pieces []Piece, rest int) []Piece {
+	if s.hold == nil {
+		return pieces
+	}
+	if s.skip > 0 {
+		known := pieces[:min(s.skip, uint64(len(pieces)))]
+		s.skip -= uint64(len(known))
+		s.hold.skipped(s.stream, uint64(len(known)), length(known))
+		pieces = pieces[len(known):]
+	}
+	s.hold.took(s.stream, rest)
+	return pieces
+}
+
+// length is how many bytes of a stream the pieces were.
+func length(pieces []Piece) (n int) {
+	for i := range pieces {
+		n += len(pieces[i].Text)
+		if !pieces[i].More {
+			n++
+		}
+	}
+	return n
 }
 
 // read fills buf with what is there. The error is unix.EAGAIN if nothing is,
@@ -124,5 +210,6 @@ func (s *source) grow(n int) {
 	s.grown = true
 	if size, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETPIPE_SZ, 0); err == nil && size < hotPipe {
 		unix.FcntlInt(uintptr(s.fd), unix.F_SETPIPE_SZ, hotPipe)
+		s.hold.grow()
 	}
 }

@@ -90,7 +90,7 @@ func TestPumpInputKinds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var c collect
-			if err := Pump(t.Context(), 0, &c, Input{tt.open(t), Stderr}); err != nil {
+			if err := Pump(t.Context(), 0, &c, Input{File: tt.open(t), Stream: Stderr}); err != nil {
 				t.Fatal(err)
 			}
 			if got := string(c.bytes[Stderr]); got != tt.want {
@@ -147,7 +147,7 @@ func TestPumpReadError(t *testing.T) {
 			write(t, w, "the other goes on\n")
 			w.Close()
 			var c collect
-			err = Pump(t.Context(), 0, &c, Input{bad, Stdout}, Input{r, Stderr})
+			err = Pump(t.Context(), 0, &c, Input{File: bad, Stream: Stdout}, Input{File: r, Stream: Stderr})
 			if !errors.Is(err, tt.want) || !strings.HasPrefix(err.Error(), "cannot read stdout: ") {
 				t.Errorf("got error %v, want cannot read stdout: %v", err, tt.want)
 			}
@@ -165,7 +165,7 @@ func TestPumpJoinsErrors(t *testing.T) {
 		}
 		bad[i] = f
 	}
-	err := Pump(t.Context(), 0, &collect{}, Input{bad[0], Stdout}, Input{bad[1], Stderr})
+	err := Pump(t.Context(), 0, &collect{}, Input{File: bad[0], Stream: Stdout}, Input{File: bad[1], Stream: Stderr})
 	if !errors.Is(err, unix.EISDIR) || !errors.Is(err, unix.EIO) {
 		t.Errorf("got error %v, want both", err)
 	}
@@ -180,7 +180,7 @@ func TestPumpClosesInputsOnFailure(t *testing.T) {
 	closed, _ := pipe(t)
 	closed.Close()
 	r, w := pipe(t)
-	err := Pump(t.Context(), 0, &collect{}, Input{closed, Stdout}, Input{r, Stderr})
+	err := Pump(t.Context(), 0, &collect{}, Input{File: closed, Stream: Stdout}, Input{File: r, Stream: Stderr})
 	if err == nil || !strings.HasPrefix(err.Error(), "cannot take over stdout: ") {
 		t.Errorf("got error %v, want cannot take over stdout", err)
 	}
@@ -218,7 +218,7 @@ func TestPumpSharedInput(t *testing.T) {
 		}
 	}
 	write(t, outW, "a\nb")
-	if err := Pump(t.Context(), 0, &c, Input{outR, Stdout}, Input{errR, Stderr}); err != nil {
+	if err := Pump(t.Context(), 0, &c, Input{File: outR, Stream: Stdout}, Input{File: errR, Stream: Stderr}); err != nil {
 		t.Fatal(err)
 	}
 	wantBlocking("in the end")
@@ -228,7 +228,7 @@ func TestPumpSharedInput(t *testing.T) {
 // Bytes that another reader of the same pipe took first are not waited for.
 func TestSourceReadDoesNotWait(t *testing.T) {
 	r, _ := pipe(t)
-	s, err := takeOver(Input{r, Stdout}, 0)
+	s, err := takeOver(Input{File: r, Stream: Stdout}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestPumpGrowsHotPipes(t *testing.T) {
 			write(t, w, strings.Repeat(strings.Repeat("x", 63)+"\n", tt.fill/64))
 			got := 0
 			sink := sinkFunc(func([]Piece) { got = size(w); w.Close() })
-			if err := Pump(t.Context(), 0, sink, Input{r, Stdout}); err != nil {
+			if err := Pump(t.Context(), 0, sink, Input{File: r, Stream: Stdout}); err != nil {
 				t.Fatal(err)
 			}
 			if got != tt.after {

@@ -2,7 +2,9 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -21,6 +23,9 @@ const (
 	// needs 8 MiB of them, once in a while.
 	keptPieces = 16 << 10
 )
+
+// ErrOver, as the cause of a cancelled context, says that the run is over.
+var ErrOver = errors.New("the run is over")
 
 // Sink takes the pieces of a run.
 type Sink interface {
@@ -46,12 +51,12 @@ type Limiter interface {
 // scratch is what reading needs; a Pump has one only while there is something
 // to read.
 type scratch struct {
-	buf    []byte
+	buf    []byte // nil until an input without Hold is read
 	pieces []Piece
 }
 
 var scratches = sync.Pool{
-	New: func() any { return &scratch{buf: make([]byte, readSize)} },
+	New: func() any { return new(scratch) },
 }
 
 // Pump reads the inputs of one run, together, until all of them have ended, and
@@ -69,7 +74,9 @@ var scratches = sync.Pool{
 //
 // When ctx is cancelled Pump takes what the inputs hold already, about 4 MiB of
 // each at most, finishes them and returns ctx.Err(). It does not wait for more,
-// but it does wait for the sink. Regular files are not read on.
+// but it does wait for the sink. Regular files are not read on. An input with a
+// Hold is not finished then, unless the cause of the cancellation is ErrOver: its
+// unfinished line stays in the Hold, for the next Pump to go on with.
 func Pump(ctx context.Context, limit int, sink Sink, inputs ...Input) error {
 	ended := make(chan error, 1)
 	if p := begin(ctx, limit, sink, func(err error) { ended <- err }, inputs); p != nil {
@@ -156,6 +163,13 @@ func (p *pump) open(limit int, inputs []Input) error {
 			return fmt.Errorf("cannot watch %s: %w", s.stream, err)
 		}
 		p.live++
+		if s.left == nil {
+			continue
+		}
+		p.queue = append(p.queue, s)
+		if s.hold.unstored() == s.stream { // its lines have numbers already
+			slices.Reverse(p.queue)
+		}
 	}
 	return nil
 }
@@ -198,8 +212,10 @@ func (p *pump) work(turn uint64) {
 func (p *pump) next() (batch []Piece) {
 	for len(batch) == 0 && p.live > 0 {
 		switch s := p.pick(); {
+		case len(s.left) > 0:
+			batch, s.left = s.left, nil
 		case p.phase == finishing, p.phase == draining && s.drained >= drainBytes:
-			batch = p.finish(s)
+			batch = p.stop(s)
 		default:
 			batch = p.read(s)
 		}
@@ -267,8 +283,7 @@ func (p *pump) read(s *source) []Piece {
 	if p.scratch == nil {
 		p.scratch = scratches.Get().(*scratch)
 	}
-	buf := p.scratch.buf
-	n, err := s.read(buf)
+	text, err := s.receive(p.scratch)
 	if p.live-p.direct > 1 {
 		// Before the sink takes its time, in which others may write.
 		p.watcher.settle()
@@ -279,21 +294,35 @@ func (p *pump) read(s *source) []Piece {
 	case err != nil && err != unix.EAGAIN:
 		p.err = join(p.err, fmt.Errorf("cannot read %s: %w", s.stream, err))
 		return p.finish(s)
-	case n <= 0:
+	case len(text) == 0:
 		return p.finish(s)
 	}
 	if p.phase == draining {
-		s.drained += n
+		s.drained += len(text)
 	}
 	if p.limiter != nil {
 		s.splitter.SetLimit(p.limiter.LineLimit())
 	}
-	p.scratch.pieces = s.splitter.Split(buf[:n], p.scratch.pieces[:0])
+	p.scratch.pieces = s.split(text, p.scratch.pieces[:0])
 	return p.scratch.pieces
+}
+
+// stop closes s, which has not ended by itself.
+func (p *pump) stop(s *source) []Piece {
+	if s.hold == nil || context.Cause(p.ctx) == ErrOver {
+		return p.finish(s)
+	}
+	p.shut(s)
+	return nil
 }
 
 // finish closes s and returns its unfinished line.
 func (p *pump) finish(s *source) []Piece {
+	p.shut(s)
+	return s.end()
+}
+
+func (p *pump) shut(s *source) {
 	p.live--
 	if s.direct {
 		p.direct--
@@ -301,13 +330,13 @@ func (p *pump) finish(s *source) []Piece {
 		p.watcher.remove(s.fd)
 	}
 	s.close()
-	return s.splitter.Finish(nil)
 }
 
 // idle gives back what only reading needs.
 func (p *pump) idle() {
 	for _, s := range p.sources {
 		s.splitter.shrink()
+		s.hold.cool()
 	}
 	if p.scratch == nil {
 		return

@@ -22,6 +22,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if path := os.Getenv(holderEnv); path != "" {
+		if err := captureHeld(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -79,11 +86,11 @@ func BenchmarkPump(b *testing.B) {
 			b.ReportAllocs()
 			got := 0
 			var quiet *os.File
-			inputs := []Input{{startService(b, b.N, bb.size, bb.each), Stdout}}
+			inputs := []Input{{File: startService(b, b.N, bb.size, bb.each), Stream: Stdout}}
 			if bb.inputs > 1 {
 				r, w := pipe(b)
 				quiet = w
-				inputs = append(inputs, Input{r, Stderr})
+				inputs = append(inputs, Input{File: r, Stream: Stderr})
 			}
 			sink := sinkFunc(func(batch []Piece) {
 				got += len(batch)
@@ -119,7 +126,7 @@ func BenchmarkPumpLine(b *testing.B) {
 	taken := make(chan struct{})
 	done := make(chan error)
 	sink := sinkFunc(func([]Piece) { taken <- struct{}{} })
-	go func() { done <- Pump(b.Context(), 0, sink, Input{r, Stdout}) }()
+	go func() { done <- Pump(b.Context(), 0, sink, Input{File: r, Stream: Stdout}) }()
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := io.WriteString(w, "GET /health 200\n"); err != nil {

@@ -18,7 +18,7 @@ func TestPumpCancelWhileParked(t *testing.T) {
 	taken := make(chan struct{}, 1)
 	c := collect{onTake: func() { taken <- struct{}{} }}
 	done := make(chan error)
-	go func() { done <- Pump(ctx, 0, &c, Input{outR, Stdout}, Input{errR, Stderr}) }()
+	go func() { done <- Pump(ctx, 0, &c, Input{File: outR, Stream: Stdout}, Input{File: errR, Stream: Stderr}) }()
 	write(t, outW, "a\nunfinished")
 	<-taken
 	cancel()
@@ -46,7 +46,7 @@ func TestPumpCancelTakesWhatIsThere(t *testing.T) {
 			cancel()
 		}
 	}
-	err := Pump(ctx, 0, &c, Input{outR, Stdout}, Input{errR, Stderr})
+	err := Pump(ctx, 0, &c, Input{File: outR, Stream: Stdout}, Input{File: errR, Stream: Stderr})
 	if err != context.Canceled {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
@@ -61,7 +61,7 @@ func TestPumpDrainsAfterInterrupt(t *testing.T) {
 	var c collect
 	ctx, cancel := context.WithCancel(t.Context())
 	var err error
-	p := begin(ctx, 0, &c, func(e error) { err = e }, []Input{{outR, Stdout}, {errR, Stderr}})
+	p := begin(ctx, 0, &c, func(e error) { err = e }, []Input{{File: outR, Stream: Stdout}, {File: errR, Stream: Stderr}})
 	if p == nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestPumpCancelledBefore(t *testing.T) {
 	cancel()
 	write(t, w, "a\nb")
 	var c collect
-	if err := Pump(ctx, 0, &c, Input{r, Stdout}); err != context.Canceled {
+	if err := Pump(ctx, 0, &c, Input{File: r, Stream: Stdout}); err != context.Canceled {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
 	wantBatches(t, &c, "stdout:a", "stdout:b+")
@@ -97,7 +97,7 @@ func TestPumpCancelIsBounded(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		sink := sinkFunc(func([]Piece) { cancel() })
-		if err := Pump(ctx, 0, sink, Input{zero, Stdout}); err != context.Canceled {
+		if err := Pump(ctx, 0, sink, Input{File: zero, Stream: Stdout}); err != context.Canceled {
 			t.Errorf("got error %v, want %v", err, context.Canceled)
 		}
 	})
@@ -109,7 +109,7 @@ func TestPumpCancelIsBounded(t *testing.T) {
 			taken += 64 * len(batch)
 			write(t, w, lines)
 		})
-		p := begin(t.Context(), 0, sink, func(error) {}, []Input{{r, Stdout}})
+		p := begin(t.Context(), 0, sink, func(error) {}, []Input{{File: r, Stream: Stdout}})
 		if p == nil {
 			t.Fatal("cannot begin")
 		}

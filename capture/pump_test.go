@@ -84,7 +84,7 @@ func TestPumpAsksForTheLimit(t *testing.T) {
 			w.Close()
 		}
 	}
-	if err := Pump(t.Context(), 100, &l, Input{r, Stdout}); err != nil {
+	if err := Pump(t.Context(), 100, &l, Input{File: r, Stream: Stdout}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, &l.collect, "stdout:abcd", "stdout:ab+ stdout:cd")
@@ -103,7 +103,7 @@ func TestPumpBatches(t *testing.T) {
 			w.Close()
 		}
 	}
-	if err := Pump(t.Context(), 0, &c, Input{r, Stdout}); err != nil {
+	if err := Pump(t.Context(), 0, &c, Input{File: r, Stream: Stdout}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, &c, "stdout:a stdout:b\r stdout:", "stdout:cd", "stdout:e+")
@@ -114,7 +114,7 @@ func TestPumpLimit(t *testing.T) {
 	write(t, w, "abcdefgh\nabcd\nabcdefgh")
 	w.Close()
 	var c collect
-	if err := Pump(t.Context(), 4, &c, Input{r, Stdout}); err != nil {
+	if err := Pump(t.Context(), 4, &c, Input{File: r, Stream: Stdout}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, &c, "stdout:abcd+ stdout:efgh stdout:abcd stdout:abcd+", "stdout:efgh+")
@@ -134,7 +134,9 @@ func TestPumpKeepsOrderBetweenPipes(t *testing.T) {
 	taken := make(chan struct{})
 	c := collect{onTake: func() { taken <- struct{}{} }}
 	done := make(chan error)
-	go func() { done <- Pump(t.Context(), 0, &c, Input{outR, Stdout}, Input{errR, Stderr}) }()
+	go func() {
+		done <- Pump(t.Context(), 0, &c, Input{File: outR, Stream: Stdout}, Input{File: errR, Stream: Stderr})
+	}()
 	var want []string
 	for i := range 1000 {
 		w, name := outW, "stdout"
@@ -174,7 +176,7 @@ func TestPumpKeepsOrderWhileSinkWorks(t *testing.T) {
 			errW.Close()
 		}
 	}
-	if err := Pump(t.Context(), 0, &c, Input{outR, Stdout}, Input{errR, Stderr}); err != nil {
+	if err := Pump(t.Context(), 0, &c, Input{File: outR, Stream: Stdout}, Input{File: errR, Stream: Stderr}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, &c, "stdout:begin", "stderr:first", "stdout:second", "stdout:third", "stderr:fourth")
@@ -195,7 +197,7 @@ func TestPumpTakesTurns(t *testing.T) {
 	}
 	var turns []Stream
 	sink := sinkFunc(func(batch []Piece) { turns = append(turns, batch[0].Stream) })
-	err := Pump(t.Context(), readSize, sink, Input{file("out"), Stdout}, Input{file("err"), Stderr})
+	err := Pump(t.Context(), readSize, sink, Input{File: file("out"), Stream: Stdout}, Input{File: file("err"), Stream: Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +225,7 @@ func TestPumpFinishesEachInput(t *testing.T) {
 			errW.Close()
 		}
 	}
-	if err := Pump(t.Context(), 0, &c, Input{outR, Stdout}, Input{errR, Stderr}); err != nil {
+	if err := Pump(t.Context(), 0, &c, Input{File: outR, Stream: Stdout}, Input{File: errR, Stream: Stderr}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, &c, "stdout:a", "stdout:unfinished+", "stderr:still here")
@@ -246,7 +248,7 @@ func TestPumpLosesNothingWhileSinkBlocks(t *testing.T) {
 		}
 	}
 	done := make(chan error)
-	go func() { done <- Pump(t.Context(), 0, &c, Input{r, Stdout}) }()
+	go func() { done <- Pump(t.Context(), 0, &c, Input{File: r, Stream: Stdout}) }()
 	writeEnd := w.Fd()
 	wrote := make(chan struct{})
 	go func() {
@@ -292,7 +294,7 @@ func TestPumpHoldsLittleWhenIdle(t *testing.T) {
 	r, w := pipe(t)
 	p := &pump{sink: &collect{}}
 	defer p.close()
-	if err := p.open(0, []Input{{r, Stdout}}); err != nil {
+	if err := p.open(0, []Input{{File: r, Stream: Stdout}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{strings.Repeat("x", 9000), "\n"} {
@@ -323,24 +325,24 @@ func TestPumpLeavesNothingBehind(t *testing.T) {
 		"end of file": func() {
 			r, w := pipe(t)
 			w.Close()
-			Pump(t.Context(), 0, &collect{}, Input{r, Stdout})
+			Pump(t.Context(), 0, &collect{}, Input{File: r, Stream: Stdout})
 		},
 		"cancel": func() {
 			r, w := pipe(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			write(t, w, "a\n")
-			Pump(ctx, 0, sinkFunc(func([]Piece) { cancel() }), Input{r, Stdout})
+			Pump(ctx, 0, sinkFunc(func([]Piece) { cancel() }), Input{File: r, Stream: Stdout})
 			w.Close()
 		},
 		"read error": func() {
 			dir, _ := os.Open(t.TempDir())
-			Pump(t.Context(), 0, &collect{}, Input{dir, Stdout})
+			Pump(t.Context(), 0, &collect{}, Input{File: dir, Stream: Stdout})
 		},
 		"closed input": func() {
 			closed, w := pipe(t)
 			closed.Close()
 			r, w2 := pipe(t)
-			Pump(t.Context(), 0, &collect{}, Input{closed, Stdout}, Input{r, Stderr})
+			Pump(t.Context(), 0, &collect{}, Input{File: closed, Stream: Stdout}, Input{File: r, Stream: Stderr})
 			w.Close()
 			w2.Close()
 		},
@@ -349,7 +351,7 @@ func TestPumpLeavesNothingBehind(t *testing.T) {
 			write(t, w, "a\n")
 			func() {
 				defer func() { recover() }()
-				Pump(t.Context(), 0, sinkFunc(func([]Piece) { panic("sink") }), Input{r, Stdout})
+				Pump(t.Context(), 0, sinkFunc(func([]Piece) { panic("sink") }), Input{File: r, Stream: Stdout})
 			}()
 			w.Close()
 		},
@@ -399,7 +401,7 @@ func TestPumpGoesOnWithoutASlowTake(t *testing.T) {
 			s := &slow{entered: make(chan func()), release: make(chan struct{}), left: make(chan struct{})}
 			ended := make(chan error, 1)
 			write(t, outW, "a\nb")
-			Start(ctx, 0, s, func(err error) { ended <- err }, Input{outR, Stdout}, Input{errR, Stderr})
+			Start(ctx, 0, s, func(err error) { ended <- err }, Input{File: outR, Stream: Stdout}, Input{File: errR, Stream: Stderr})
 			goOn := <-s.entered
 			write(t, outW, "c\nd")
 			goOn()

@@ -128,6 +128,14 @@ func (s *Splitter) shrink() {
 	}
 }
 
+// rest is how many bytes were not given out: the end of what was split.
+func (s *Splitter) rest() int {
+	if s.given {
+		return len(s.next)
+	}
+	return len(s.part)
+}
+
 // held is how many bytes of the current line came with earlier chunks.
 func (s *Splitter) held() int {
 	if s.given {

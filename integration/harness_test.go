@@ -216,6 +216,7 @@ func (d *daemon) cleanup() {
 	if d.t.Failed() && d.log != nil {
 		d.t.Logf("log of the last daemon of this test:\n%s", d.log)
 	}
+	d.killServices()
 	for _, m := range mountsUnder(d.dir) {
 		if err := unix.Unmount(m, unix.MNT_DETACH); err != nil {
 			_ = exec.Command("fusermount3", "-u", "-z", m).Run()

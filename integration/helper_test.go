@@ -23,7 +23,7 @@ var helpers = map[string]func(args []string) int{
 
 // emitLines is a service: it writes the numbered lines up to args[0], ten at a
 // time with a pause of args[1] between, and notes in the file args[2], if there
-// is one, how many it has written.
+// is one, how many it has written. With args[3] it stays when it has written all.
 func emitLines(args []string) int {
 	var last, pause int
 	fmt.Sscan(args[0], &last)
@@ -43,6 +43,9 @@ func emitLines(args []string) int {
 			_, _ = note.WriteAt(fmt.Appendf(nil, "%d", n+10), 0)
 		}
 		time.Sleep(time.Duration(pause) * time.Microsecond)
+	}
+	if len(args) > 3 {
+		time.Sleep(time.Hour)
 	}
 	return 0
 }

@@ -92,7 +92,8 @@ func (d *daemon) startPasted(line string) *process {
 	}
 }
 
-// killServices kills what is left when the test could not end it in order.
+// killServices kills what is left when the test could not end it in order, or has
+// killed its daemon.
 func (d *daemon) killServices() {
 	for _, p := range processesWith(d.env) {
 		pid, _, _ := strings.Cut(p, " ")

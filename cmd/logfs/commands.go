@@ -35,6 +35,9 @@ func commands() []*command {
 
 func findCommand(name string) (*command, error) {
 	var names []string
+	if name == holdCommand.name {
+		return &holdCommand, nil
+	}
 	for _, c := range commands() {
 		if c.name == name {
 			return c, nil

@@ -66,7 +66,7 @@ func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness) error {
 		return c, err
 	}
 	s := serving{ready: r, reload: reload, options: daemon.Options{
-		Config: cfg, Adopt: true,
+		Config: cfg, Adopt: true, Holder: "/proc/self/exe",
 		MakeMount: cfg.Mount == config.Default().Mount,
 		Log:       newLog(c.err, slog.LevelInfo),
 	}}

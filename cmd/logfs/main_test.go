@@ -252,7 +252,7 @@ func TestRunOutlivesTheDaemon(t *testing.T) {
 	w, err := os.OpenFile(gate, os.O_RDWR, 0)
 	must(t, err)
 	defer w.Close()
-	cmd := "echo started; read x <" + gate + "; exit 5"
+	cmd := "echo started; printf unfinished; read x <" + gate + "; echo line; exit 5"
 	var stderr output
 	ended := make(chan int, 1)
 	go func() {
@@ -261,11 +261,17 @@ func TestRunOutlivesTheDaemon(t *testing.T) {
 	awaitText(t, func() string { return statusOfAll(d) }, "web running")
 	awaitText(t, func() string { return stored(t, o.Config.Store, "web") }, "o started")
 	must(t, d.Close(nil))
-	awaitText(t, stderr.String, `capture of "web" has ended: the daemon has stopped`)
 	_, err = w.WriteString("go\n")
 	must(t, err)
-	if status := receive(t, ended); status != 5 {
-		t.Errorf("status %d, want that of the command", status)
+	d, err = daemon.Open(o)
+	must(t, err)
+	if status := receive(t, ended); status != 5 || stderr.String() != "" {
+		t.Errorf("status %d, %q, want that of the command and silence", status, stderr.String())
+	}
+	must(t, d.Close(nil))
+	want := "= start run=1; o started; o unfinishedline; = exit code=5"
+	if got := stored(t, o.Config.Store, "web"); got != want {
+		t.Errorf("stored %q, want %q", got, want)
 	}
 }
 

@@ -52,7 +52,7 @@ func runPipe(c *console, p places, name string, stdin *os.File) (err error) {
 			return err
 		}
 	}
-	r, err := way.Attach(control.Attach{Name: name, Kind: control.Pipe, Streams: []*os.File{stdin}})
+	r, err := p.attach(c, way, control.Attach{Name: name, Kind: control.Pipe, Streams: []*os.File{stdin}})
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func runRun(c *console, p places, name string, argv []string) (status int, err e
 		return 0, err
 	}
 	defer closeFiles(ends)
-	r, err := way.Attach(control.Attach{Name: name, Kind: control.Command, Streams: streams})
+	r, err := p.attach(c, way, control.Attach{Name: name, Kind: control.Command, Streams: streams})
 	if err != nil {
 		return 0, err
 	}

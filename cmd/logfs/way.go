@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/spf13/pflag"
 
+	"logfs/capture"
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/daemon"
@@ -55,6 +57,23 @@ func (p *places) connect(c *console, name string) (way, error) {
 		return nil, err
 	}
 	return client{d}, nil
+}
+
+// attach takes a name for a run: one that outlives its daemon, unless that is
+// this process.
+func (p *places) attach(c *console, w way, a control.Attach) (control.Run, error) {
+	there, ok := w.(client)
+	if !ok {
+		return w.Attach(a)
+	}
+	hold, err := capture.NewHold()
+	if err != nil {
+		closeFiles(a.Streams)
+		return nil, exit.Refusedf("%w", err)
+	}
+	a.Hold = hold
+	say := func(text string) { fmt.Fprintf(c.err, "logfs: %s\n", text) }
+	return control.Hold(there.Client, p.dial, a, say)
 }
 
 // alone begins a daemon inside this process, for one service with the built-in

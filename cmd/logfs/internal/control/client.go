@@ -15,6 +15,9 @@ import (
 // ErrLost says that the daemon went away during a run.
 var ErrLost = errors.New("the daemon is gone")
 
+// ErrLeft says that the daemon has ended in order and left the run to the next.
+var ErrLeft = errors.New("the daemon has ended")
+
 // giveBack is how long a daemon may take to take a name back.
 const giveBack = time.Second
 
@@ -108,11 +111,11 @@ func (c *Client) receive(r *reply) error {
 }
 
 // Attach takes the name for a run, which owns the connection from then on. The
-// streams are closed here in any case: the daemon has its own descriptors.
+// files are closed here in any case: the daemon has its own descriptors.
 func (c *Client) Attach(a Attach) (Run, error) {
-	defer closeAll(a.Streams)
-	q := request{Do: doAttach, Name: a.Name, Kind: a.Kind}
-	if err := c.p.send(q, a.Streams...); err != nil {
+	defer closeAll(a.files())
+	q := request{Do: doAttach, Name: a.Name, Kind: a.Kind, Hold: len(a.Hold) > 0, Own: a.Service}
+	if err := c.p.send(q, a.files()...); err != nil {
 		return nil, fmt.Errorf("cannot ask the daemon: %w", errno(err))
 	}
 	if err := c.answer(io.Discard); err != nil {
@@ -154,6 +157,8 @@ func (r *clientRun) await() error {
 	switch err := r.c.receive(&answer); {
 	case err != nil:
 		return err
+	case answer.Re == reLeft:
+		return ErrLeft
 	case answer.Error != "":
 		return errors.New(answer.Error)
 	}

@@ -24,6 +24,11 @@
 // sooner, after what is in the pipe already. A client that goes away between
 // start and exit leaves a run whose end is that of its pipes.
 //
+// With "hold":true three descriptors more come with attach: what a capture.Hold
+// is made of. The client has them and the streams open too. When the connection
+// breaks, or the daemon says {"re":"left"} because it ends, the client attaches
+// with all of them to the next daemon, which goes on with the same run.
+//
 // # Access
 //
 // The socket has mode 0600, and the daemon serves peers of its own user and

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -41,7 +42,17 @@ type Attach struct {
 	Kind Kind
 	// Streams are the read ends of stdout and, of kind Command, stderr.
 	Streams []*os.File
+	// Hold, if not empty, is what a capture.Hold is made of. The client has it
+	// open too, as it has the Streams, and attaches again to the next daemon.
+	Hold []*os.File
+	// Service says that the daemon's own configuration asks for the run.
+	Service bool
 }
+
+// holdFiles is how many descriptors a Hold is.
+const holdFiles = 3
+
+func (a Attach) files() []*os.File { return append(slices.Clip(a.Streams), a.Hold...) }
 
 func closeAll(files []*os.File) {
 	for _, f := range files {
@@ -56,7 +67,8 @@ type Run interface {
 	// Exit says that it has ended, and how. It does not wait.
 	Exit(record.Exit) error
 	// Wait waits until the last line and the exit mark are stored. The error
-	// says that capture ended before the run did.
+	// says that capture ended before the run did. After ErrLeft and ErrLost
+	// another daemon can go on with a run that has a Hold.
 	Wait() error
 	// Detach leaves the run to the end of its pipes. Before Start it gives
 	// the name back; after Wait it only releases what the Run holds.
@@ -74,6 +86,7 @@ const (
 
 	reOK    = "ok"
 	reDone  = "done"
+	reLeft  = "left"
 	reText  = "text"
 	reError = "error"
 )
@@ -82,6 +95,8 @@ type request struct {
 	Do     string   `json:"do"`
 	Name   string   `json:"name,omitempty"`
 	Kind   Kind     `json:"kind,omitempty"`
+	Hold   bool     `json:"hold,omitempty"`
+	Own    bool     `json:"own,omitempty"`
 	Names  []string `json:"names,omitempty"`
 	Pid    int      `json:"pid,omitempty"`
 	Known  bool     `json:"known,omitempty"`
@@ -104,6 +119,8 @@ const (
 	// shortPacket holds the requests that follow attach: a connection may
 	// wait for one as long as a service runs.
 	shortPacket = 1 << 10
+	// maxFiles is how many descriptors come with a packet.
+	maxFiles = 2 + holdFiles
 )
 
 // A packets sends and receives one JSON object a packet.
@@ -137,14 +154,14 @@ func (p packets) write(b []byte, files []*os.File) error {
 // with it are the caller's, also when there is an error. io.EOF means that the
 // peer is gone.
 func (p packets) receive(v any, max int) ([]*os.File, error) {
-	buf, oob := make([]byte, max), make([]byte, unix.CmsgSpace(4*4))
+	buf, oob := make([]byte, max), make([]byte, unix.CmsgSpace(4*(maxFiles+1)))
 	n, oobn, flags, _, err := p.ReadMsgUnix(buf, oob)
 	files := received(oob[:oobn])
 	switch {
 	case err != nil:
 		return files, gone(err)
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
-		return files, fmt.Errorf("packet is too long: at most %d bytes and 2 descriptors are accepted", max)
+		return files, fmt.Errorf("packet is too long: at most %d bytes and %d descriptors are accepted", max, maxFiles)
 	}
 	if err := json.Unmarshal(buf[:n], v); err != nil {
 		return files, fmt.Errorf("packet is not a request: %w", err)

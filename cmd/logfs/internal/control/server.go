@@ -157,12 +157,20 @@ func (s *Server) answer(p packets, q request) error {
 
 // attach serves a connection that carries a run, until the client has gone.
 func (s *Server) attach(p packets, q request, files []*os.File) {
-	if want := q.Kind.streams(); want == 0 || want != len(files) {
+	streams := q.Kind.streams()
+	want := streams
+	if q.Hold {
+		want += holdFiles
+	}
+	if streams == 0 || want != len(files) {
 		closeAll(files)
-		_ = p.send(failure(exit.Misusef("attach of kind %q with %d descriptors: run needs 2, pipe 1", q.Kind, len(files))))
+		_ = p.send(failure(exit.Misusef("attach of kind %q with %d descriptors: run needs 2, pipe 1, a hold %d more",
+			q.Kind, len(files), holdFiles)))
 		return
 	}
-	run, err := s.handler.Attach(Attach{Name: q.Name, Kind: q.Kind, Streams: files})
+	run, err := s.handler.Attach(Attach{
+		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own,
+	})
 	if err != nil {
 		_ = p.send(failure(err))
 		return
@@ -203,6 +211,9 @@ func (s *Server) tell(p packets, run Run) {
 }
 
 func done(err error) reply {
+	if err == ErrLeft {
+		return reply{Re: reLeft}
+	}
 	if err != nil {
 		return reply{Re: reDone, Error: err.Error()}
 	}

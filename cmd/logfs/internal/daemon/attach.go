@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"errors"
+	"os"
 	"sync"
 
+	"logfs/capture"
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/exit"
@@ -15,25 +17,47 @@ var errStopping = errors.New("the daemon is stopping")
 // Attach takes the name of a service for a run of a client's. A name that is
 // new gets a log with the settings of [defaults].
 func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
-	s, err := d.reserve(a.Name)
+	hold, err := openHold(a.Hold)
 	if err != nil {
 		closeAll(a.Streams)
 		return nil, err
 	}
-	return &attached{run: d.newRun(s, a.Kind, a.Streams), daemon: d}, nil
+	s, err := d.reserve(a)
+	if err != nil {
+		hold.Close()
+		closeAll(a.Streams)
+		return nil, err
+	}
+	r := d.newRun(s, a.Kind, a.Streams)
+	r.hold = hold
+	if a.Service {
+		r.hurry = s.hurry(r.hurry)
+	}
+	return &attached{run: r, daemon: d, own: a.Service}, nil
 }
 
-func (d *Daemon) reserve(name string) (*service, error) {
+func openHold(files []*os.File) (*capture.Hold, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	hold, err := capture.OpenHold(files)
+	if err != nil {
+		return nil, exit.With(exit.Misuse, err)
+	}
+	return hold, nil
+}
+
+func (d *Daemon) reserve(a control.Attach) (*service, error) {
 	d.gate.RLock()
 	defer d.gate.RUnlock()
 	if d.stopping {
 		return nil, exit.With(exit.Refused, errStopping)
 	}
-	s, err := d.service(name)
+	s, err := d.service(a.Name)
 	if err != nil {
 		return nil, err
 	}
-	return s, s.take()
+	return s, s.take(a.Service)
 }
 
 // service finds the service called name, or makes it.
@@ -55,6 +79,7 @@ func (d *Daemon) service(name string) (*service, error) {
 type attached struct {
 	*run
 	daemon *Daemon
+	own    bool      // of a service of the configuration
 	once   sync.Once // Start or Detach, whichever comes first
 }
 
@@ -64,6 +89,8 @@ func (a *attached) Start(pid int) error {
 	a.once.Do(func() {
 		if err = a.daemon.begin(a.run, pid); err != nil {
 			a.giveUp()
+		} else if a.own {
+			a.svc.bring(broughtRun{a.run, pid})
 		}
 	})
 	return err
@@ -73,7 +100,7 @@ func (a *attached) Start(pid int) error {
 // with what it holds now.
 func (a *attached) Exit(e record.Exit) error {
 	if a.kind == control.Pipe {
-		a.cancel()
+		a.cancel(capture.ErrOver)
 		return nil
 	}
 	a.exited(e)
@@ -94,5 +121,6 @@ func (a *attached) Detach() {
 
 func (a *attached) giveUp() {
 	closeAll(a.streams)
+	a.hold.Close()
 	a.svc.release()
 }

@@ -26,10 +26,11 @@ type job struct {
 
 // startCommand begins to run the command of s. The caller holds reloading.
 func (d *Daemon) startCommand(s *service) {
-	s.own(true)
 	j := &job{ended: make(chan struct{})}
 	j.serving, j.stop = context.WithCancel(d.serving)
-	s.job = j
+	s.mu.Lock()
+	s.job, s.owned, s.stopped = j, true, j.serving.Done()
+	s.mu.Unlock()
 	supervised := make(chan struct{})
 	d.commands.Go(func() {
 		defer close(supervised)
@@ -86,12 +87,17 @@ func (d *Daemon) supervise(s *service, j *job) {
 
 // runOnce runs the command of s to its exit mark and says whether it failed.
 func (d *Daemon) runOnce(s *service, j *job) (failed bool) {
-	c := s.config()
-	cmd, streams, err := start(c)
+	if d.o.Holder != "" {
+		return d.runHeld(s, j)
+	}
+	return d.runChild(s, j)
+}
+
+// runChild does so with the command as a child of this process.
+func (d *Daemon) runChild(s *service, j *job) (failed bool) {
+	cmd, streams, err := StartCommand(s.config(), 0)
 	if err != nil {
-		s.set(Failed)
-		s.events.Error("cannot start the service", "command", c.Command[0], "err", Reason(err))
-		return true
+		return d.cannotStart(s, Reason(err))
 	}
 	pid := cmd.Process.Pid
 	r := d.newRun(s, control.Command, streams)
@@ -109,8 +115,17 @@ func (d *Daemon) runOnce(s *service, j *job) (failed bool) {
 	return ended(e) == Failed
 }
 
+func (d *Daemon) cannotStart(s *service, err error) (failed bool) {
+	s.set(Failed)
+	s.events.Error("cannot start the service", "command", s.config().Command[0], "err", err)
+	return true
+}
+
 func how(e record.Exit) slog.Attr {
-	if e.Signal != "" {
+	switch {
+	case !e.Known:
+		return slog.String("status", "unknown")
+	case e.Signal != "":
 		return slog.String("signal", e.Signal)
 	}
 	return slog.Int("code", e.Code)

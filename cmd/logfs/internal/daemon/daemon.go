@@ -28,6 +28,9 @@ type Options struct {
 	// Adopt also opens the logs that are in the store and not in Config: those
 	// of earlier runs of clients.
 	Adopt bool
+	// Holder is a program whose command HoldWord is a holder. Commands are started
+	// under one, and go on when the daemon is killed. Empty: they are its children.
+	Holder string
 	// Share leaves the store to others too: only the logs that are used are
 	// locked.
 	Share bool
@@ -202,11 +205,18 @@ func (d *Daemon) open(c config.Service) (*service, error) {
 // openLog makes a service that nobody can find yet.
 func (d *Daemon) openLog(c config.Service) (*service, error) {
 	events := d.o.Log.With("service", c.Name)
-	log, err := OpenLog(d.logOptions(c, events))
+	o := d.logOptions(c, events)
+	log, err := OpenLog(o)
+	if errors.Is(err, rotate.ErrLocked) {
+		againLocked(func() bool {
+			log, err = OpenLog(o)
+			return !errors.Is(err, rotate.ErrLocked)
+		})
+	}
 	if err != nil {
 		return nil, exit.Refusedf("cannot open the log of service %q: %w", c.Name, err)
 	}
-	s := &service{name: c.Name, settings: c, log: log, events: events, state: Idle}
+	s := &service{name: c.Name, settings: c, log: log, events: events, state: Idle, brought: make(chan broughtRun, 1)}
 	s.capturing, s.cut = context.WithCancel(d.capturing)
 	return s, nil
 }

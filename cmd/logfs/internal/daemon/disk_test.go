@@ -70,7 +70,7 @@ func (lt *logTest) dir0() *rotate.Logdir { return lt.Log.dir }
 func TestFullDisk(t *testing.T) {
 	for _, block := range []bool{false, true} {
 		onBadDisk(t, fmt.Sprintf("block=%v", block), ring.Limits{}, block, func(t *testing.T, l *logTest) {
-			l.BeginRun(1)
+			l.BeginRun(nil, 1)
 			l.take(1, 1)
 			l.disk.room.Store(0)
 			l.take(2, 2)
@@ -143,7 +143,7 @@ func TestBlockWaitsForAFullDisk(t *testing.T) {
 			}
 		}()
 		for range 20 {
-			l.BeginRun(7) // marks do not wait, and push nothing out
+			l.BeginRun(nil, 7) // marks do not wait, and push nothing out
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -186,14 +186,14 @@ func TestReleaseEndsBlock(t *testing.T) {
 
 func TestRunsThatBeginWhileTheDiskIsFull(t *testing.T) {
 	onBadDisk(t, "drop", ring.Limits{Lines: 3}, false, func(t *testing.T, l *logTest) {
-		l.BeginRun(1)
+		l.BeginRun(nil, 1)
 		l.disk.room.Store(0)
 		l.take(1, 2) // 1 is in hand
-		l.EndRun(record.Exit{Known: true})
-		l.BeginRun(2)
+		l.EndRun(nil, record.Exit{Known: true})
+		l.BeginRun(nil, 2)
 		l.take(3, 3)
-		l.EndRun(record.Exit{Known: true})
-		l.BeginRun(3)
+		l.EndRun(nil, record.Exit{Known: true})
+		l.BeginRun(nil, 3)
 		l.take(4, 8)
 		l.disk.room.Store(-1)
 		must(t, l.Rotate())
@@ -205,7 +205,7 @@ func TestRunsThatBeginWhileTheDiskIsFull(t *testing.T) {
 		}
 		l.checkStamps(t)
 		checkSameNumbers(t, l, 15)
-		if run := l.BeginRun(4); run != 4 {
+		if run := l.BeginRun(nil, 4); run != 4 {
 			t.Errorf("run %d after run 3", run)
 		}
 	})
@@ -238,7 +238,7 @@ func TestFullDiskIsLeftAlone(t *testing.T) {
 // A write that does not return holds up neither readers nor capture.
 func TestStalledDisk(t *testing.T) {
 	onBadDisk(t, "drop", ring.Limits{Lines: 10}, false, func(t *testing.T, l *logTest) {
-		l.BeginRun(1)
+		l.BeginRun(nil, 1)
 		gate := l.disk.shut()
 		goneOn, back := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -256,7 +256,7 @@ func TestStalledDisk(t *testing.T) {
 		}
 		same(t, "held", texts(l.Log)[1:], want(1, 2))
 		l.take(3, 34) // 25 to 34 stay
-		l.EndRun(record.Exit{Known: true})
+		l.EndRun(nil, record.Exit{Known: true})
 		select {
 		case <-back:
 			t.Error("the write has returned")
@@ -336,7 +336,7 @@ func TestStalledDiskUnderBlock(t *testing.T) {
 func TestStallThenFull(t *testing.T) {
 	onBadDisk(t, "drop", ring.Limits{}, false, func(t *testing.T, l *logTest) {
 		l.disk.shut()
-		if run := l.BeginRun(1); run != 1 { // returns after the stall time
+		if run := l.BeginRun(nil, 1); run != 1 { // returns after the stall time
 			t.Errorf("run %d, want 1", run)
 		}
 		l.take(1, 3)

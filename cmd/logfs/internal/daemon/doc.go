@@ -26,6 +26,13 @@
 // full if they only take long. Until the files have them, kill -9 costs these
 // lines, and an end of the daemon those that the disk still does not take.
 //
+// # What a killed daemon leaves
+//
+// A client that holds its pipes open hands a capture.Hold over with them. What
+// was read and not written stays there, with the numbers it got. The next daemon
+// compares these with its files: it stores what is missing, not what is there
+// already, and makes a lost mark of numbers whose lines were in the ring only.
+//
 // # Concurrency
 //
 // A Daemon and a Log are safe for concurrent use. Each service has one lock for

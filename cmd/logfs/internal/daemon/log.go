@@ -134,7 +134,17 @@ func (l *Log) OnCommit(wake func()) { l.wake.Store(&wake) }
 
 // Take stores one batch of lines: first on disk, then for readers to see. While
 // the disk is behind, readers see it at once, and the files get it later.
-func (l *Log) Take(batch []capture.Piece, goOn func()) {
+func (l *Log) Take(batch []capture.Piece, goOn func()) { l.take(nil, batch, goOn) }
+
+// A heldSink is the log as the sink of a run with a Hold.
+type heldSink struct {
+	*Log
+	hold *capture.Hold
+}
+
+func (s heldSink) Take(batch []capture.Piece, goOn func()) { s.take(s.hold, batch, goOn) }
+
+func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	l.mu.Lock()
 	for l.waitsLocked() {
 		l.changed.Wait()
@@ -145,14 +155,25 @@ func (l *Log) Take(batch []capture.Piece, goOn func()) {
 		p := &batch[i]
 		b.Add(first+record.Stamp(i), kindOf(p.Stream), p.More, p.Text)
 	}
+	hold.Begin(capture.Doing(batch[0].Stream), b.First(), b.Next())
 	if l.writer.late {
 		l.queueLocked(b)
+		l.shownLocked(hold)
 		l.mu.Unlock()
 		return
 	}
-	l.launchLocked(b, goOn)
+	l.launchLocked(b, hold, goOn)
 	l.mu.Unlock()
 	l.fly()
+}
+
+// shownLocked tells the Hold that readers see what the files do not have: it
+// will not be stored again should this process die. Where the service waits for
+// the disk, that is left to the next batch: so the last one is not lost.
+func (l *Log) shownLocked(hold *capture.Hold) {
+	if !l.block {
+		hold.Done()
+	}
 }
 
 func kindOf(s capture.Stream) record.Kind {
@@ -163,19 +184,41 @@ func kindOf(s capture.Stream) record.Kind {
 }
 
 // BeginRun writes the start mark of a new run and returns its number. What a
-// killed daemon left without exit mark stays as it is.
-func (l *Log) BeginRun(pid int) (run uint64) {
-	l.storeMark(func(dst []byte) []byte {
+// killed daemon left without exit mark stays as it is. The Hold may be nil.
+func (l *Log) BeginRun(hold *capture.Hold, pid int) (run uint64) {
+	l.storeMark(hold, capture.StartMark, func(dst []byte) []byte {
 		run = l.ring.Run() + 1
 		return record.AppendStart(dst, run, pid)
 	})
+	hold.BeginRun(run, l.now().UnixNano())
 	return run
+}
+
+// Resume goes on with the run of a Hold, which another process has begun. Lines
+// that have got numbers there and are nowhere now get a mark. A run whose start
+// mark is not in the files gets one.
+func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
+	l.mu.Lock()
+	_, next := l.ring.Bounds()
+	run := l.ring.Run()
+	held := hold.Recover(next, run)
+	l.mu.Unlock()
+	if held.Lost > 0 {
+		l.lost.Add(held.Lost)
+		l.log.Warn("lines lost with the daemon before", "count", held.Lost)
+		l.storeMark(hold, capture.OtherMark, func(dst []byte) []byte { return record.AppendLost(dst, held.Lost) })
+	}
+	if held.Run == 0 || held.Run > run {
+		l.BeginRun(hold, pid)
+	}
+	return held
 }
 
 // EndRun writes the exit mark and brings the run to stable storage, unless the
 // disk takes too long.
-func (l *Log) EndRun(e record.Exit) {
-	l.storeMark(func(dst []byte) []byte { return record.AppendExit(dst, e) })
+func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
+	l.storeMark(hold, capture.ExitMark, func(dst []byte) []byte { return record.AppendExit(dst, e) })
+	hold.EndRun()
 	if l.late() || !l.tried.CompareAndSwap(false, true) {
 		return // the warning is out
 	}
@@ -189,7 +232,7 @@ func (l *Log) EndRun(e record.Exit) {
 }
 
 // storeMark stores one mark. It never waits for a disk that is behind.
-func (l *Log) storeMark(text func(dst []byte) []byte) {
+func (l *Log) storeMark(hold *capture.Hold, what capture.Doing, text func(dst []byte) []byte) {
 	l.mu.Lock()
 	for l.writer.flying {
 		l.changed.Wait()
@@ -198,14 +241,16 @@ func (l *Log) storeMark(text func(dst []byte) []byte) {
 	t := l.stamps.take(record.Stamp(l.now().UnixNano()), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
+	hold.Begin(what, b.First(), b.Next())
 	if l.writer.late {
 		l.noteStartLocked(b, t)
 		l.queueLocked(b)
+		l.shownLocked(hold)
 		l.mu.Unlock()
 		return
 	}
 	done, late := make(chan struct{}), make(chan struct{})
-	l.launchLocked(b, func() { close(late) })
+	l.launchLocked(b, hold, func() { close(late) })
 	l.mu.Unlock()
 	go func() {
 		defer close(done)

@@ -95,13 +95,13 @@ func TestTakeStoresThenPublishesThenWakes(t *testing.T) {
 
 func TestRestartGoesOnWithNumbersRunAndStamps(t *testing.T) {
 	l := newLogTest(t)
-	l.BeginRun(42)
+	l.BeginRun(nil, 42)
 	l.Take(pieces("a", "b"), noStall)
 	before := held(l.Log)
 	l.clock.add(-time.Millisecond)
 	l.reopen(t)
 	same(t, "held after the restart", texts(l.Log), []string{"= start run=1 pid=42", "o a", "o b"})
-	if run := l.BeginRun(43); run != 2 {
+	if run := l.BeginRun(nil, 43); run != 2 {
 		t.Errorf("run %d after run 1", run)
 	}
 	recs := held(l.Log)

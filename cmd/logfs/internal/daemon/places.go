@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -152,10 +154,31 @@ func flock(f *os.File, store string) error {
 	if err != unix.EWOULDBLOCK {
 		return exit.Refusedf("cannot lock the store %q: %w", store, err)
 	}
-	pid := make([]byte, 20)
-	n, _ := f.ReadAt(pid, 0)
-	if owner := strings.TrimSpace(string(pid[:n])); owner != "" {
-		return exit.Refusedf("store %q is in use by another daemon: pid %s", store, owner)
+	buf := make([]byte, 20)
+	n, _ := f.ReadAt(buf, 0)
+	owner := strings.TrimSpace(string(buf[:n]))
+	if owner == "" {
+		return exit.Refusedf("store %q is in use by another daemon", store)
 	}
-	return exit.Refusedf("store %q is in use by another daemon", store)
+	pid, err := strconv.Atoi(owner)
+	if err == nil && unix.Kill(pid, 0) == unix.ESRCH && againLocked(func() bool {
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	}) {
+		return nil
+	}
+	return exit.Refusedf("store %q is in use by another daemon: pid %s", store, owner)
+}
+
+// lockPatience is how long the locks of a killed daemon are waited for: a command
+// that it was about to start has them too, until it is one.
+const lockPatience = time.Second
+
+// againLocked tries a lock until it is taken, or patience ends.
+func againLocked(try func() bool) bool {
+	for began := time.Now(); time.Since(began) < lockPatience; time.Sleep(10 * time.Millisecond) {
+		if try() {
+			return true
+		}
+	}
+	return false
 }

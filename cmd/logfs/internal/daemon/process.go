@@ -18,13 +18,14 @@ import (
 	"logfs/ring/record"
 )
 
-// start starts the command of a service and returns the read ends of its
+// StartCommand starts the command of a service and returns the read ends of its
 // stdout and stderr. The command leads a session and process group of its own,
-// its stdin is /dev/null, and it inherits no other descriptor.
-func start(s config.Service) (_ *exec.Cmd, streams []*os.File, err error) {
+// its stdin is /dev/null, and it inherits no other descriptor. It gets the signal
+// orphaned, if not 0, when the thread that calls ends.
+func StartCommand(s config.Service, orphaned syscall.Signal) (_ *exec.Cmd, streams []*os.File, err error) {
 	cmd := exec.Command(s.Command[0], s.Command[1:]...)
 	cmd.Dir = s.Dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: orphaned}
 	who, err := runAs(s.User)
 	if err != nil {
 		return nil, nil, err

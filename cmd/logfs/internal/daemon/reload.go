@@ -96,7 +96,7 @@ func (d *Daemon) plan(c config.Config, services []*service) plan {
 		switch {
 		case i >= 0:
 			want = c.Services[i]
-		case d.configured[s.name] && s.leave():
+		case d.configured[s.name] && s.retire():
 			p.removed = append(p.removed, s)
 			continue
 		}

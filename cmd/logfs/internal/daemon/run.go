@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"logfs/capture"
@@ -28,14 +29,17 @@ var errStopped = errors.New("the daemon has stopped")
 type run struct {
 	svc     *service
 	streams []*os.File
+	hold    *capture.Hold // nil unless the client keeps the pipes open
+	holders atomic.Int32  // capture and finish: who is last closes the hold
 	kind    control.Kind
 	began   time.Time
-	hurry   <-chan struct{}    // closed when the daemon ends
-	cancel  context.CancelFunc // ends capture with what the pipes hold
+	hurry   <-chan struct{}         // closed when the daemon ends
+	cancel  context.CancelCauseFunc // ends capture with what the pipes hold
 
 	words   chan word     // how the run ended; the first counts
 	drained chan struct{} // closed when capture has ended
 	ended   chan struct{} // closed when the exit mark is in
+	how     record.Exit   // how it ended; set before ended
 	err     error         // why capture ended before the run; set before ended
 }
 
@@ -71,36 +75,62 @@ func (r *run) exited(e record.Exit) {
 
 // begin writes the start mark and captures the streams until ctx is cancelled.
 // live counts the goroutines it starts.
+//
+// A run with a Hold may have begun under another daemon: then it goes on, or,
+// if it has ended there, is over at once.
 func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
 	r.began = time.Now()
-	r.svc.begin(pid)
-	capturing, cancel := context.WithCancel(ctx)
+	held := r.svc.begin(r.hold, pid)
+	if held.Ended {
+		r.over()
+		return
+	}
+	if held.Began > 0 {
+		r.began = time.Unix(0, held.Began)
+	}
+	capturing, cancel := context.WithCancelCause(ctx)
 	r.cancel = cancel
 	if r.kind == control.Pipe {
 		r.say(word{linger: forever})
 	}
 	live.Add(1)
+	r.holders.Store(2)
 	r.capture(capturing, live)
 	live.Go(func() { r.finish(ctx) })
 }
 
+func (r *run) over() {
+	closeAll(r.streams)
+	r.hold.Close()
+	close(r.drained)
+	close(r.ended)
+}
+
 func (r *run) capture(ctx context.Context, live *sync.WaitGroup) {
-	inputs := []capture.Input{{File: r.streams[0], Stream: capture.Stdout}}
+	inputs := []capture.Input{{File: r.streams[0], Stream: capture.Stdout, Hold: r.hold}}
 	if len(r.streams) > 1 {
-		inputs = append(inputs, capture.Input{File: r.streams[1], Stream: capture.Stderr})
+		inputs = append(inputs, capture.Input{File: r.streams[1], Stream: capture.Stderr, Hold: r.hold})
 	}
-	capture.Start(ctx, r.svc.log.LineLimit(), r.svc.log, func(err error) {
+	capture.Start(ctx, r.svc.log.LineLimit(), heldSink{r.svc.log, r.hold}, func(err error) {
 		defer live.Done()
 		if err != nil && !errors.Is(err, context.Canceled) {
 			r.svc.events.Error("capture ended before the run", "err", err)
 		}
-		r.cancel()
+		r.cancel(nil)
+		r.letGo()
 		close(r.drained)
 	}, inputs...)
 }
 
+func (r *run) letGo() {
+	if r.holders.Add(-1) == 0 {
+		r.hold.Close()
+	}
+}
+
 // finish writes the exit mark: behind the last line, as far as linger allows.
 func (r *run) finish(ctx context.Context) {
+	defer r.letGo()
 	var w word
 	select {
 	case w = <-r.words:
@@ -108,14 +138,26 @@ func (r *run) finish(ctx context.Context) {
 		w = word{linger: linger, err: errStopped}
 	}
 	r.awaitPipes(w.linger)
+	if ctx.Err() != nil && r.hold != nil && !w.exit.Known {
+		r.leave()
+		return
+	}
 	if ctx.Err() != nil && !w.exit.Known {
 		w.err = errStopped
 	}
 	if w.exit.After == 0 { // nobody saw the end but we
 		w.exit.After = time.Since(r.began)
 	}
-	r.svc.end(w.exit)
-	r.err = w.err
+	r.svc.end(r.hold, w.exit)
+	r.err, r.how = w.err, w.exit
+	close(r.ended)
+}
+
+// leave leaves the run as it is: the next daemon goes on with it.
+func (r *run) leave() {
+	<-r.drained
+	r.svc.leave()
+	r.err = control.ErrLeft
 	close(r.ended)
 }
 

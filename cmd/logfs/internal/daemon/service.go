@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"logfs/capture"
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/exit"
 	"logfs/ring/record"
@@ -31,18 +32,21 @@ type service struct {
 	cut       context.CancelFunc
 	live      sync.WaitGroup // captures and ends of runs
 
+	brought chan broughtRun // runs of the daemon's own that a holder brings
+
 	job *job // runs the command; nil without. Guarded by Daemon.reloading
 
 	mu       sync.Mutex // guards the following; never held over I/O
 	settings config.Service
 	state    State
 	pid      int
-	taken    bool          // there is a run, or one is about to begin
-	client   bool          // it is somebody else's
-	owned    bool          // the daemon itself starts its runs
-	leaving  bool          // it is being removed
-	freed    chan struct{} // closed when the run has ended; nil if nobody waits for that
-	entry    Entry         // nil without a tree
+	taken    bool            // there is a run, or one is about to begin
+	client   bool            // it is somebody else's
+	owned    bool            // the daemon itself starts its runs
+	leaving  bool            // it is being removed
+	stopped  <-chan struct{} // of the job, closed when it is stopped
+	freed    chan struct{}   // closed when the run has ended; nil if nobody waits for that
+	entry    Entry           // nil without a tree
 }
 
 // config is the settings in force.
@@ -52,27 +56,28 @@ func (s *service) config() config.Service {
 	return s.settings
 }
 
-// take reserves the service for one run of somebody else's.
-func (s *service) take() error {
+// take reserves the service for one run: of somebody else's, or the daemon's own
+// that a holder brings.
+func (s *service) take(own bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch name := s.name; {
-	case s.leaving:
+	case s.leaving && !own:
 		return exit.Refusedf("service %q is being removed: try again", name)
-	case s.owned:
+	case s.owned && !own:
 		return exit.Misusef("service %q is started by the daemon itself: want another name", name)
 	case s.taken && s.pid > 0:
 		return exit.Misusef("service %q already has a run: pid %d", name, s.pid)
 	case s.taken:
 		return exit.Misusef("service %q already has a run", name)
 	}
-	s.taken, s.client = true, true
+	s.taken, s.client = true, !own
 	return nil
 }
 
-// leave has the service taken by nobody any more. It returns false if a client
+// retire has the service taken by nobody any more. It returns false if a client
 // has it.
-func (s *service) leave() bool {
+func (s *service) retire() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leaving = s.leaving || !s.client
@@ -85,11 +90,22 @@ func (s *service) isLeaving() bool {
 	return s.leaving
 }
 
+// hurry is closed when runs of the daemon's own are to end: by its job, if there
+// is one, else with the daemon.
+func (s *service) hurry(daemon <-chan struct{}) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped != nil {
+		return s.stopped
+	}
+	return daemon
+}
+
 // awaitFree waits for the end of a run that a client has begun before the
 // daemon came to own the service. It returns false if ctx was cancelled.
 func (s *service) awaitFree(ctx context.Context) bool {
 	s.mu.Lock()
-	if !s.taken {
+	if !s.client {
 		s.mu.Unlock()
 		return true
 	}
@@ -114,6 +130,19 @@ func (s *service) freeLocked() {
 	}
 }
 
+// bring hands a run to the supervisor of the service, if there is one.
+func (s *service) bring(h broughtRun) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owned {
+		select {
+		case <-s.brought: // nobody has waited for the one before
+		default:
+		}
+		s.brought <- h
+	}
+}
+
 // own reserves the service for the daemon, and gives it back.
 func (s *service) own(owned bool) {
 	s.mu.Lock()
@@ -134,17 +163,32 @@ func (s *service) set(state State) {
 	s.state = state
 }
 
-// begin begins a run in log and state.
-func (s *service) begin(pid int) {
-	s.log.BeginRun(pid)
+// begin begins a run in log and state. With a Hold it may go on with one that
+// has begun.
+func (s *service) begin(hold *capture.Hold, pid int) (held capture.Held) {
+	if hold == nil {
+		s.log.BeginRun(nil, pid)
+	} else if held = s.log.Resume(hold, pid); held.Ended {
+		s.release()
+		return held
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid, s.taken = Running, pid, true
+	return held
+}
+
+// leave leaves a run to the next daemon.
+func (s *service) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.pid = Idle, 0
+	s.freeLocked()
 }
 
 // end ends the run in log and state.
-func (s *service) end(e record.Exit) {
-	s.log.EndRun(e)
+func (s *service) end(hold *capture.Hold, e record.Exit) {
+	s.log.EndRun(hold, e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid = ended(e), 0

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"logfs/capture"
 	"logfs/ring"
 	"logfs/ring/record"
 )
@@ -40,9 +41,10 @@ type writer struct {
 	released bool // nobody waits for the disk any more
 	closed   bool
 
-	batch *ring.Batch // flying
-	goOn  func()      // for when it takes too long
-	hand  stretch     // being written; the role's, not guarded while busy
+	batch *ring.Batch   // flying
+	hold  *capture.Hold // that keeps what it is made of; may be nil
+	goOn  func()        // for when it takes too long
+	hand  stretch       // being written; the role's, not guarded while busy
 
 	from   uint64      // the first number not known to be in the files
 	lost   gap         // between hand and at
@@ -100,9 +102,9 @@ func (l *Log) crowdedLocked(part int) bool {
 }
 
 // launchLocked makes b the batch that flies. The caller calls fly next.
-func (l *Log) launchLocked(b *ring.Batch, goOn func()) {
+func (l *Log) launchLocked(b *ring.Batch, hold *capture.Hold, goOn func()) {
 	w := &l.writer
-	w.busy, w.flying, w.batch, w.goOn = true, true, b, goOn
+	w.busy, w.flying, w.batch, w.hold, w.goOn = true, true, b, hold, goOn
 	w.hand.chunks, w.hand.first, w.hand.next, w.hand.run = b.Chunks(), b.First(), b.Next(), b.Run()
 	w.from = b.First()
 	l.beginWriteLocked()
@@ -132,7 +134,8 @@ func (l *Log) fly() {
 		l.fallBehindLocked()
 		l.refusedLocked(err)
 	} else {
-		w.busy, w.flying, w.goOn = false, false, nil
+		w.hold.Done()
+		w.busy, w.flying, w.hold, w.goOn = false, false, nil, nil
 		l.publish(w.batch)
 		l.changed.Broadcast()
 	}
@@ -174,7 +177,8 @@ func (l *Log) look() bool {
 // in the files.
 func (l *Log) fallBehindLocked() {
 	w := &l.writer
-	w.late, w.flying, w.goOn = true, false, nil
+	l.shownLocked(w.hold)
+	w.late, w.flying, w.hold, w.goOn = true, false, nil, nil
 	w.since, w.missed, w.warned, w.moving = time.Now(), 0, false, true
 	w.hand.pins = w.batch.CommitHeld()
 	_, w.at = l.ring.Held()

@@ -1,0 +1,513 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	holdMagic = "logfs\x00h1"
+	holdHead  = 4 << 10
+	// holdRoom is the room of one stream: what is not used takes no memory.
+	// It holds a read and the longest unfinished line several times.
+	holdRoom = 1 << 20
+	holdSize = holdHead + streams*holdRoom
+	// holdWarm is how much of it an idle stream keeps.
+	holdWarm = 64 << 10
+
+	streams = 2
+)
+
+// A Hold keeps what was read from the inputs of one run and is not in the files
+// yet, so that the death of this process loses and repeats nothing: its memory
+// and a pipe, whose descriptors another process has open too.
+//
+// A read moves bytes from the input into the pipe, which takes no copy, notes
+// that, and reads them from there into the memory. Nobody else reads the pipe,
+// so how much it still holds tells how far a dead process came. Before lines
+// are written, their numbers are noted; after that, that they are not needed
+// any more. The next process compares the numbers with those in the files.
+//
+// A nil Hold is one that keeps nothing. All methods may be called from any
+// goroutine.
+type Hold struct {
+	mu    sync.Mutex      // guards the following
+	mem   []byte          // nil after Close
+	r, w  int             // the pipe
+	note  note            // the one in force, or about to be
+	reach [streams]uint64 // where the batch ends that is being handed on
+	skip  [streams]uint64 // pieces that are in the files already
+	ahead Stream          // whose lines a dead process was storing
+}
+
+// A note is what the memory says beside the bytes. There are two, and one word
+// that says which is in force: so a note changes in one step, or not at all.
+type note struct {
+	Run   uint64 // 0 before its start mark
+	Began int64  // Unix time in ns
+	Ended uint64 // 1 when its exit mark is in the files, or was given up
+	Given uint64 // the number after the last one given to a record
+	First uint64 // of the records that are being stored
+	Doing Doing  // what these are
+	Mover uint64 // the Stream whose bytes may be in the pipe
+	Spans [streams]span
+}
+
+// Doing is what is being stored.
+type Doing uint64
+
+const (
+	Nothing   Doing = 0
+	OutLines  Doing = Doing(Stdout)
+	ErrLines  Doing = Doing(Stderr)
+	StartMark Doing = 3
+	ExitMark  Doing = 4
+	OtherMark Doing = 5
+)
+
+func (d Doing) lines() bool { return d == OutLines || d == ErrLines }
+
+// A span is the bytes of one stream that are not in the files, as places in
+// its room. While lines of the stream are being stored, the piece at Start is
+// the record First.
+type span struct {
+	Start, End uint64
+	Expect     uint64 // End when what is in the pipe has been read
+	Taken      uint64 // Start when what is being stored is in the files
+}
+
+// NewHold makes the descriptors of a Hold, for somebody who keeps them open and
+// passes them on to who opens it.
+func NewHold() ([]*os.File, error) {
+	fd, err := newMemory()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make memory to hold lines: %w", err)
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("cannot make a pipe to hold lines: %w", err)
+	}
+	return []*os.File{file(fd), file(pipe[0]), file(pipe[1])}, nil
+}
+
+func file(fd int) *os.File { return os.NewFile(uintptr(fd), "hold") }
+
+// HoldFiles is how many descriptors a Hold has.
+const HoldFiles = 3
+
+func newMemory() (int, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("logfs-hold", flags|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("logfs-hold", flags)
+	}
+	if err != nil {
+		return -1, err
+	}
+	if err = unix.Ftruncate(fd, holdSize); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, holdSeals)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// holdSeals keep everybody from taking memory away that is mapped here.
+const holdSeals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+
+// OpenHold opens the Hold of these descriptors, which it owns from now on.
+func OpenHold(files []*os.File) (*Hold, error) {
+	defer closeFiles(files)
+	h, err := openHold(files)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("cannot open what holds the lines: %w", err)
+	}
+	return h, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+func openHold(files []*os.File) (*Hold, error) {
+	if len(files) != HoldFiles {
+		return nil, fmt.Errorf("%d descriptors: want %d", len(files), HoldFiles)
+	}
+	mem, err := mapMemory(int(files[0].Fd()))
+	if err != nil {
+		return nil, err
+	}
+	h := &Hold{mem: mem, r: -1, w: -1}
+	if h.r, err = own(files[1]); err != nil {
+		return h, err
+	}
+	if h.w, err = own(files[2]); err != nil {
+		return h, err
+	}
+	return h, h.load()
+}
+
+func mapMemory(fd int) ([]byte, error) {
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil || seals&holdSeals != holdSeals {
+		return nil, errors.New("the first descriptor is no sealed memory")
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Size != holdSize {
+		return nil, fmt.Errorf("memory of %d bytes: want %d", st.Size, holdSize)
+	}
+	return unix.Mmap(fd, 0, holdSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+// load reads the note in force, and what a dead process has left in the pipe.
+func (h *Hold) load() error {
+	if h.mem[0] == 0 {
+		copy(h.mem, holdMagic)
+	}
+	if string(h.mem[:len(holdMagic)]) != holdMagic {
+		return errors.New("memory of an unknown format")
+	}
+	h.note = *h.slot(h.active().Load())
+	for i := range h.note.Spans {
+		if s := &h.note.Spans[i]; s.Start > s.End || s.End > s.Expect || s.Expect > holdRoom || s.Taken > s.Expect {
+			return errors.New("memory that contradicts itself")
+		}
+	}
+	if h.note.Mover > streams || h.note.Doing > OtherMark {
+		return errors.New("memory that contradicts itself")
+	}
+	return h.finishMove()
+}
+
+// finishMove completes a read during which the process before died.
+func (h *Hold) finishMove() error {
+	if h.note.Mover == 0 {
+		return nil
+	}
+	left, err := unix.IoctlGetInt(h.r, unix.TIOCINQ)
+	if err != nil {
+		return err
+	}
+	s := &h.note.Spans[h.note.Mover-1]
+	if uint64(left) > holdRoom-s.End {
+		return errors.New("pipe that contradicts its memory")
+	}
+	if s.Expect > s.End {
+		s.End = max(s.End, s.Expect-min(s.Expect, uint64(left)))
+	}
+	s.Expect = s.End + uint64(left)
+	h.flip()
+	return h.drain(Stream(h.note.Mover))
+}
+
+func (h *Hold) active() *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&h.mem[16])) }
+
+func (h *Hold) slot(i uint32) *note {
+	return (*note)(unsafe.Pointer(&h.mem[holdHead/4+int(i&1)*holdHead/4]))
+}
+
+// flip puts the note in force.
+func (h *Hold) flip() {
+	next := h.active().Load() ^ 1
+	*h.slot(next) = h.note
+	h.active().Store(next)
+}
+
+func (h *Hold) room(s Stream) []byte {
+	from := holdHead + int(s-1)*holdRoom
+	return h.mem[from : from+holdRoom]
+}
+
+// Close lets go of the memory here; whoever else has it keeps it.
+func (h *Hold) Close() {
+	if !h.lock() {
+		return
+	}
+	defer h.mu.Unlock()
+	unix.Munmap(h.mem)
+	h.mem = nil
+	unix.Close(h.r)
+	unix.Close(h.w)
+}
+
+// lock locks a Hold that there is, and returns false for one that keeps
+// nothing.
+func (h *Hold) lock() bool {
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	open := h.mem != nil
+	if !open {
+		h.mu.Unlock()
+	}
+	return open
+}
+
+// errNoSplice says that an input cannot be moved, only read.
+var errNoSplice = errors.New("cannot splice")
+
+// errFull cannot happen while lines are taken before more is read.
+var errFull = errors.New("no room to hold lines")
+
+// read moves what fd holds into the room of s and returns it. No bytes are the
+// end of the input; the error is unix.EAGAIN if there is nothing.
+func (h *Hold) read(s Stream, fd int) ([]byte, error) {
+	h.begin(s)
+	room := h.makeRoom(s)
+	if room == 0 {
+		return nil, errFull
+	}
+	n, err := unix.Splice(fd, nil, h.w, nil, room, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return nil, unix.EAGAIN
+	case err != nil:
+		return nil, errNoSplice
+	case n == 0:
+		return nil, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	span := &h.note.Spans[s-1]
+	from := span.End
+	span.Expect = span.End + uint64(n)
+	h.flip()
+	if err := h.drain(s); err != nil {
+		return nil, err
+	}
+	return h.room(s)[from:span.End], nil
+}
+
+// begin notes whose bytes the pipe gets.
+func (h *Hold) begin(s Stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.note.Mover != uint64(s) {
+		h.note.Mover = uint64(s)
+		h.flip()
+	}
+}
+
+// drain reads the pipe up to what is expected.
+func (h *Hold) drain(s Stream) error {
+	span := &h.note.Spans[s-1]
+	for span.End < span.Expect {
+		n, err := unix.Read(h.r, h.room(s)[span.End:span.Expect])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("cannot read the pipe that holds lines: %w", err)
+		case n <= 0:
+			return errors.New("cannot read the pipe that holds lines: it is empty")
+		default:
+			span.End += uint64(n)
+		}
+	}
+	return nil
+}
+
+// makeRoom moves an unfinished line to the front, where that overwrites nothing
+// that is still needed, and returns how much may be read.
+func (h *Hold) makeRoom(s Stream) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	span := &h.note.Spans[s-1]
+	if n := span.End - span.Start; n == 0 || span.End > holdWarm && n <= span.Start {
+		h.toFront(s, span)
+	}
+	return min(readSize, holdRoom-int(span.End))
+}
+
+func (h *Hold) toFront(s Stream, span *span) {
+	if span.Start == 0 {
+		return
+	}
+	room := h.room(s)
+	back := span.Start
+	copy(room, room[back:span.End])
+	span.Start, span.End, span.Expect = 0, span.End-back, span.End-back
+	span.Taken -= min(span.Taken, back)
+	h.flip()
+}
+
+// add takes bytes, at most as many as makeRoom has said, that were read without
+// the pipe.
+func (h *Hold) add(s Stream, text []byte) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	span := &h.note.Spans[s-1]
+	from := span.End
+	span.End += uint64(copy(h.room(s)[from:], text))
+	span.Expect = span.End
+	h.flip()
+	return h.room(s)[from:span.End]
+}
+
+// held returns the bytes that a dead process has left, and how many of the
+// pieces they make are in the files.
+func (h *Hold) held(s Stream) (text []byte, skip uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	span := &h.note.Spans[s-1]
+	return h.room(s)[span.Start:span.End], h.skip[s-1]
+}
+
+// unstored is the stream whose lines got numbers and are not all in the files.
+func (h *Hold) unstored() Stream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ahead
+}
+
+// skipped notes that n pieces of so many bytes, which come next, are in the files
+// already.
+func (h *Hold) skipped(s Stream, n uint64, bytes int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.note.Spans[s-1].Start += uint64(bytes)
+	h.note.First += n
+	h.flip()
+}
+
+// took notes that the batch about to be handed on ends rest bytes before the
+// end of what was read.
+func (h *Hold) took(s Stream, rest int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reach[s-1] = h.note.Spans[s-1].End - uint64(rest)
+}
+
+// grow gives the pipe the size of a hot input.
+func (h *Hold) grow() {
+	if h.lock() {
+		unix.FcntlInt(uintptr(h.w), unix.F_SETPIPE_SZ, hotPipe)
+		h.mu.Unlock()
+	}
+}
+
+// cool gives memory back that only a busy stream needs.
+func (h *Hold) cool() {
+	if !h.lock() {
+		return
+	}
+	defer h.mu.Unlock()
+	for i := range h.note.Spans {
+		span := &h.note.Spans[i]
+		if span.End <= holdWarm || span.Start < span.End {
+			continue
+		}
+		room := h.room(Stream(i + 1))
+		h.toFront(Stream(i+1), span)
+		_ = unix.Madvise(room[holdWarm:], unix.MADV_REMOVE) // costs memory only
+	}
+}
+
+// Begin notes that the records first to next-1 are about to be stored. What was
+// being stored before is in the files by now, or has been given up.
+func (h *Hold) Begin(what Doing, first, next uint64) {
+	if !h.lock() {
+		return
+	}
+	defer h.mu.Unlock()
+	h.settle()
+	h.note.Doing, h.note.First, h.note.Given = what, first, next
+	if what.lines() {
+		h.note.Spans[what-1].Taken = h.reach[what-1]
+	}
+	h.flip()
+}
+
+// Done notes that what was begun is in the files, or that readers have seen it
+// and the files will follow: then, should they not, its numbers are known to be
+// lost.
+func (h *Hold) Done() {
+	if !h.lock() {
+		return
+	}
+	defer h.mu.Unlock()
+	if h.note.Doing == Nothing {
+		return
+	}
+	h.settle()
+	h.flip()
+}
+
+// settle takes what was being stored for stored, unless that was a process which
+// died of it: its lines are stored now.
+func (h *Hold) settle() {
+	if d := h.note.Doing; d.lines() && h.ahead == 0 {
+		h.note.Spans[d-1].Start = h.note.Spans[d-1].Taken
+	}
+	h.note.Doing, h.ahead = Nothing, 0
+}
+
+// BeginRun notes that the start mark is stored. Times are Unix times in ns.
+func (h *Hold) BeginRun(run uint64, began int64) {
+	if !h.lock() {
+		return
+	}
+	defer h.mu.Unlock()
+	h.note.Run, h.note.Began = run, began
+	h.flip()
+}
+
+// EndRun notes that the exit mark is stored.
+func (h *Hold) EndRun() {
+	if !h.lock() {
+		return
+	}
+	defer h.mu.Unlock()
+	h.note.Ended = 1
+	h.flip()
+}
+
+// Held is what Recover has found.
+type Held struct {
+	Run   uint64 // 0: it has not begun
+	Began int64  // Unix time in ns, 0 if that died with the process
+	Ended bool
+	Lost  uint64 // records that got numbers and are not in the files
+}
+
+// Recover compares the note with the files, whose next number and present run
+// are given, and has the inputs go on where these end. The lost records are
+// those from next on; they must have got their mark before lines are taken.
+func (h *Hold) Recover(next, run uint64) Held {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := &h.note
+	stored := n.Doing != Nothing && next > n.First
+	switch {
+	case n.Doing == StartMark && stored:
+		n.Run = run
+	case n.Doing == ExitMark && stored:
+		n.Ended = 1
+	}
+	found := Held{Run: n.Run, Began: n.Began, Ended: n.Ended == 1}
+	switch {
+	case n.Run != 0 && n.Run < run:
+		n.Given = next // somebody else has used the numbers since
+	case n.Doing.lines() && next < n.Given:
+		found.Lost = n.First - min(next, n.First)
+		h.skip[n.Doing-1], h.ahead = next-min(next, n.First), Stream(n.Doing)
+		return found // the note stays true until these lines are taken
+	case next < n.Given:
+		found.Lost = n.Given - next
+	}
+	h.settle()
+	h.flip()
+	return found
+}

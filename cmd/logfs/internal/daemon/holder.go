@@ -1,0 +1,202 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"logfs/cmd/logfs/internal/config"
+)
+
+// A service of the configuration runs under a holder: a small process that is
+// the parent of its command, keeps its pipes and a Hold, and outlives the daemon.
+// It holds a lock, by which the next daemon knows that the service runs, and
+// waits for it instead of starting the command once more.
+
+// HoldWord is the command of the program that is a holder, which gets a Holding
+// as JSON and the lock on these descriptors, and says on standard output why it
+// could not start the command.
+const (
+	HoldWord = "hold"
+	HoldSpec = 3
+	HoldLock = 4
+)
+
+// A Holding is what a holder has to know.
+type Holding struct {
+	Service config.Service
+	Socket  string
+}
+
+const (
+	locksDir = ".held" // in the store; no service has such a name
+	// lockLook is how often a daemon looks whether the holder it waits for is
+	// still there. A holder finds its daemon within a second.
+	lockLook = 250 * time.Millisecond
+)
+
+// A broughtRun is a run that a holder has brought.
+type broughtRun struct {
+	run *run
+	pid int
+}
+
+// runHeld has a holder run the command of s to its exit mark, or takes over the
+// run of the holder that an earlier daemon has left, and says whether it failed.
+func (d *Daemon) runHeld(s *service, j *job) (failed bool) {
+	for {
+		h, err := d.getHeld(s)
+		if err != nil {
+			return d.cannotStart(s, err)
+		}
+		if h.run != nil {
+			return d.attend(s, j, h)
+		}
+		// The old holder has gone without its run.
+	}
+}
+
+func (d *Daemon) getHeld(s *service) (broughtRun, error) {
+	lock, err := d.lockHolder(s)
+	if err != nil {
+		return broughtRun{}, err
+	}
+	died := make(chan error, 1)
+	if lock != nil {
+		if err := d.startHolder(s, lock, died); err != nil {
+			return broughtRun{}, err
+		}
+	}
+	return d.awaitHolder(s, lock == nil, died)
+}
+
+// attend stays with a run to its end.
+func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
+	j.children.Go(func() { d.terminate(j, h.pid, h.run.ended, h.run.drained) })
+	<-h.run.ended
+	e := h.run.how
+	s.events.Info("service ended", "pid", h.pid, how(e))
+	d.awaitHolderEnd(s)
+	return !e.Known || ended(e) == Failed
+}
+
+// lockHolder takes the lock of the holder of s. It returns nil if one holds it.
+func (d *Daemon) lockHolder(s *service) (*os.File, error) {
+	dir := filepath.Join(d.o.Config.Store, locksDir)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	fd, err := unix.Open(filepath.Join(dir, s.name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock of its holder: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "lock")
+	switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
+	case nil:
+		return f, nil
+	case unix.EWOULDBLOCK:
+		f.Close()
+		return nil, nil
+	default:
+		f.Close()
+		return nil, fmt.Errorf("cannot lock its holder: %w", err)
+	}
+}
+
+// startHolder starts a holder, which has the lock from then on. died gets why it
+// has ended, if that was before it had a command.
+func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error) error {
+	defer lock.Close()
+	spec, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	defer spec.Close()
+	cmd := exec.Command(d.o.Holder, HoldWord, s.name)
+	cmd.Args[0] = "logfs"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.ExtraFiles = []*os.File{spec, lock}
+	said, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		w.Close()
+		return fmt.Errorf("cannot start its holder: %w", err)
+	}
+	go func() {
+		why, _ := io.ReadAll(io.LimitReader(said, 4<<10))
+		_ = cmd.Wait()
+		died <- holderError(string(why), cmd.ProcessState)
+	}()
+	go func() {
+		defer w.Close()
+		_ = json.NewEncoder(w).Encode(Holding{Service: s.config(), Socket: d.o.Config.Socket})
+	}()
+	return nil
+}
+
+func holderError(why string, state *os.ProcessState) error {
+	if why = strings.TrimSpace(why); why != "" {
+		return errors.New(why)
+	}
+	return fmt.Errorf("its holder ended at once: %v", state)
+}
+
+// awaitHolder waits for the run that a holder brings: one just started, or an
+// old one. It returns no run if the old one has gone.
+func (d *Daemon) awaitHolder(s *service, old bool, died <-chan error) (broughtRun, error) {
+	var look <-chan time.Time
+	if old {
+		s.events.Info("the service runs; waiting for its holder")
+		ticker := time.NewTicker(lockLook)
+		defer ticker.Stop()
+		look = ticker.C
+	}
+	for {
+		select {
+		case h := <-s.brought:
+			return h, nil
+		case err := <-died:
+			select {
+			case h := <-s.brought: // and has ended since
+				return h, nil
+			default:
+				return broughtRun{}, err
+			}
+		case <-look:
+			lock, err := d.lockHolder(s)
+			if lock != nil {
+				lock.Close()
+			}
+			if err != nil || lock != nil {
+				return broughtRun{}, err
+			}
+		}
+	}
+}
+
+// holderPatience is how long a holder may take to end when its run has.
+const holderPatience = 5 * time.Second
+
+// awaitHolderEnd waits until the holder of a run that is over has gone, so that
+// the next one can be started, and none is left when the daemon ends.
+func (d *Daemon) awaitHolderEnd(s *service) {
+	fd, err := unix.Open(filepath.Join(d.o.Config.Store, locksDir, s.name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	_ = patiently(holderPatience, func() error {
+		defer unix.Close(fd)
+		return unix.Flock(fd, unix.LOCK_EX)
+	})
+}

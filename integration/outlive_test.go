@@ -1,0 +1,75 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The daemon is killed at random moments. The services do not notice: their
+// lines are in the files once, in order, in one run, and their commands end as
+// they would.
+func TestServicesOutliveTheDaemon(t *testing.T) {
+	kills, lines, alive := 20, 40_000, uint64(80)
+	if os.Getenv("LOGFS_LONG") != "" {
+		kills, lines, alive = 500, 2_000_000, 200
+	}
+	self, err := os.Executable()
+	must(t, err)
+	d := newDaemon(t, fmt.Sprintf(`[defaults]
+%s
+[service.run]
+[service.pipe]
+[service.own]
+command = [%q, "%d", "50", %q, "stay"]
+env = { LOGFS_TEST_HELPER = "emit" }
+`, keepAll, self, lines, os.DevNull))
+	d.expectLog("stale mount|not closed cleanly|torn")
+	d.start()
+	env := setting{env: []string{"LOGFS_SOCKET=" + d.sock, "LOGFS_TEST_HELPER=emit", "B=" + logfsBin, "S=" + self}}
+	emit := fmt.Sprintf(`"$S" %d 50`, lines)
+	clients := map[string]*process{
+		"run":  startClient(t, env, "sh", "-c", `exec env -u LOGFS_TEST_HELPER "$B" run run -- env LOGFS_TEST_HELPER=emit `+emit),
+		"pipe": startClient(t, env, "sh", "-c", emit+` | env -u LOGFS_TEST_HELPER "$B" pipe pipe`),
+	}
+	d.awaitState("run", "running")
+	d.awaitState("pipe", "running")
+	random, n := uint64(time.Now().UnixNano()), 0
+	t.Logf("random moments from %d", random)
+	for ; n < kills || n < 10*kills && !allEnded(clients); n++ {
+		random = random*6364136223846793005 + 1442695040888963407
+		time.Sleep(time.Duration(random>>40%alive) * time.Millisecond)
+		d.kill()
+		d.start()
+	}
+	for name, p := range clients {
+		if status := p.wait(); status != 0 {
+			t.Errorf("%s: ended with %d\n%s", name, status, p.said())
+		}
+	}
+	d.watch("own", "stdout", "follow").await(numbered(lines) + "\n")
+	d.stop()
+	for _, name := range []string{"run", "pipe", "own"} {
+		d.verified(d.logdir(name))
+		a := accountOfFiles(t, d.logdir(name))
+		if a.lines != lines || a.marks != 0 || a.runs != 1 {
+			t.Errorf("%s: %d lines in %d runs, %d lost in %d marks, want %d lines in one run", name, a.lines, a.runs, a.lost, a.marks, lines)
+		}
+		stored := readLogdir(t, d.logdir(name))
+		if last := stored[len(stored)-1]; !strings.Contains(last, " = exit ") {
+			t.Errorf("%s: no exit mark at the end: %q", name, last)
+		}
+	}
+	t.Logf("%d kills, 3 services of %d lines each: none lost, none repeated, none torn", n, lines)
+}
+
+func allEnded(clients map[string]*process) bool {
+	for _, p := range clients {
+		if !p.ended() {
+			return false
+		}
+	}
+	return true
+}
