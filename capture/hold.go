@@ -18,6 +18,8 @@ const (
 	// It holds a read and the longest unfinished line several times.
 	holdRoom = 1 << 20
 	holdSize = holdHead + streams*holdRoom
+	// The notes are behind the word that says which is in force.
+	noteAt, noteRoom = 64, 1984
 	// holdWarm is how much of it an idle stream keeps.
 	holdWarm = 64 << 10
 
@@ -37,50 +39,63 @@ const (
 // A nil Hold is one that keeps nothing. All methods may be called from any
 // goroutine.
 type Hold struct {
-	mu    sync.Mutex      // guards the following
-	mem   []byte          // nil after Close
-	r, w  int             // the pipe
-	note  note            // the one in force, or about to be
-	reach [streams]uint64 // where the batch ends that is being handed on
-	skip  [streams]uint64 // pieces that are in the files already
-	ahead Stream          // whose lines a dead process was storing
+	mu       sync.Mutex      // guards the following
+	mem      []byte          // nil after Close
+	r, w     int             // the pipe
+	note     note            // the one in force, or about to be
+	reach    [streams]uint64 // where the batch ends that is being handed on
+	skip     uint64          // pieces of the first batch that are in the files already
+	starting uint64          // the run of the next start mark
+	again    int             // batches at the end of the note's that are to be stored again
 }
 
 // A note is what the memory says beside the bytes. There are two, and one word
 // that says which is in force: so a note changes in one step, or not at all.
 type note struct {
-	Run   uint64 // 0 before its start mark
-	Began int64  // Unix time in ns
-	Ended uint64 // 1 when its exit mark is in the files, or was given up
-	Given uint64 // the number after the last one given to a record
-	First uint64 // of the records that are being stored
-	Doing Doing  // what these are
-	Mover uint64 // the Stream whose bytes may be in the pipe
-	Spans [streams]span
+	Run     uint64 // 0 before its start mark
+	Began   int64  // Unix time in ns
+	Ended   uint64 // 1 when its exit mark is in the files
+	Given   uint64 // the number after the last one given to a record
+	Mover   uint64 // the Stream whose bytes may be in the pipe
+	Spans   [streams]span
+	Count   uint64 // of Batches
+	Batches [maxBatches]batch
 }
+
+var _ [noteRoom - unsafe.Sizeof(note{})]byte
+var _ [holdHead - noteAt - 2*noteRoom]byte
+
+// A span is the bytes of one stream that are not in the files, as places in
+// its room.
+type span struct {
+	Start, End uint64
+	Expect     uint64 // End when what is in the pipe has been read
+}
+
+// A batch is records that have the numbers First to Next-1 and are not known to
+// be in the files. Those of one stream follow each other from Start on; this one
+// ends at Taken.
+type batch struct {
+	First, Next uint64
+	Doing       Doing
+	Taken       uint64 // of a start mark: the run
+}
+
+// maxBatches is how many batches are kept that wait for a disk.
+const maxBatches = 32
 
 // Doing is what is being stored.
 type Doing uint64
 
 const (
-	Nothing   Doing = 0
 	OutLines  Doing = Doing(Stdout)
 	ErrLines  Doing = Doing(Stderr)
 	StartMark Doing = 3
 	ExitMark  Doing = 4
-	OtherMark Doing = 5
+	LostMark  Doing = 5
 )
 
 func (d Doing) lines() bool { return d == OutLines || d == ErrLines }
-
-// A span is the bytes of one stream that are not in the files, as places in
-// its room. While lines of the stream are being stored, the piece at Start is
-// the record First.
-type span struct {
-	Start, End uint64
-	Expect     uint64 // End when what is in the pipe has been read
-	Taken      uint64 // Start when what is being stored is in the files
-}
 
 // NewHold makes the descriptors of a Hold, for somebody who keeps them open and
 // passes them on to who opens it.
@@ -181,15 +196,25 @@ func (h *Hold) load() error {
 	}
 	h.note = *h.slot(h.active().Load())
 	for i := range h.note.Spans {
-		if s := &h.note.Spans[i]; s.Start > s.End || s.End > s.Expect || s.Expect > holdRoom || s.Taken > s.Expect {
-			return errors.New("memory that contradicts itself")
+		if s := &h.note.Spans[i]; s.Start > s.End || s.End > s.Expect || s.Expect > holdRoom {
+			return errContradiction
 		}
 	}
-	if h.note.Mover > streams || h.note.Doing > OtherMark {
-		return errors.New("memory that contradicts itself")
+	if h.note.Mover > streams || h.note.Count > maxBatches {
+		return errContradiction
+	}
+	for _, b := range h.batches() {
+		if b.First > b.Next || b.Doing == 0 || b.Doing > LostMark ||
+			b.Doing.lines() && b.Taken > h.note.Spans[b.Doing-1].End {
+			return errContradiction
+		}
 	}
 	return h.finishMove()
 }
+
+var errContradiction = errors.New("memory that contradicts itself")
+
+func (h *Hold) batches() []batch { return h.note.Batches[:h.note.Count] }
 
 // finishMove completes a read during which the process before died.
 func (h *Hold) finishMove() error {
@@ -215,7 +240,7 @@ func (h *Hold) finishMove() error {
 func (h *Hold) active() *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&h.mem[16])) }
 
 func (h *Hold) slot(i uint32) *note {
-	return (*note)(unsafe.Pointer(&h.mem[holdHead/4+int(i&1)*holdHead/4]))
+	return (*note)(unsafe.Pointer(&h.mem[noteAt+int(i&1)*noteRoom]))
 }
 
 // flip puts the note in force.
@@ -319,19 +344,28 @@ func (h *Hold) drain(s Stream) error {
 	return nil
 }
 
-// makeRoom moves an unfinished line to the front, where that overwrites nothing
-// that is still needed, and returns how much may be read.
+// makeRoom moves what is needed to the front, where that overwrites nothing, and
+// returns how much may be read. When the room is full of lines that wait for a
+// disk, the oldest are given up here.
 func (h *Hold) makeRoom(s Stream) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	span := &h.note.Spans[s-1]
-	if n := span.End - span.Start; n == 0 || span.End > holdWarm && n <= span.Start {
-		h.toFront(s, span)
+	for {
+		n := span.End - span.Start
+		if n == 0 || span.End > holdWarm && n <= span.Start {
+			h.toFront(s)
+		}
+		if room := holdRoom - int(span.End); room >= readSize/4 || h.note.Count == 0 {
+			return min(readSize, room)
+		}
+		h.pop()
+		h.flip()
 	}
-	return min(readSize, holdRoom-int(span.End))
 }
 
-func (h *Hold) toFront(s Stream, span *span) {
+func (h *Hold) toFront(s Stream) {
+	span := &h.note.Spans[s-1]
 	if span.Start == 0 {
 		return
 	}
@@ -339,8 +373,31 @@ func (h *Hold) toFront(s Stream, span *span) {
 	back := span.Start
 	copy(room, room[back:span.End])
 	span.Start, span.End, span.Expect = 0, span.End-back, span.End-back
-	span.Taken -= min(span.Taken, back)
+	for i, b := range h.batches() {
+		if b.Doing == Doing(s) {
+			h.note.Batches[i].Taken -= back
+		}
+	}
 	h.flip()
+}
+
+// pop takes the first batch for stored.
+func (h *Hold) pop() {
+	switch b := h.note.Batches[0]; b.Doing {
+	case StartMark:
+		h.note.Run = b.Taken
+	case ExitMark:
+		h.note.Ended = 1
+	case OutLines, ErrLines:
+		h.note.Spans[b.Doing-1].Start = b.Taken
+	}
+	h.remove(0)
+}
+
+func (h *Hold) remove(i int) {
+	copy(h.note.Batches[i:], h.batches()[i+1:])
+	h.note.Count--
+	h.again = min(h.again, int(h.note.Count))
 }
 
 // add takes bytes, at most as many as makeRoom has said, that were read without
@@ -356,29 +413,42 @@ func (h *Hold) add(s Stream, text []byte) []byte {
 	return h.room(s)[from:span.End]
 }
 
-// held returns the bytes that a dead process has left, and how many of the
-// pieces they make are in the files.
-func (h *Hold) held(s Stream) (text []byte, skip uint64) {
+// held returns the bytes that a dead process has left.
+func (h *Hold) held(s Stream) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	span := &h.note.Spans[s-1]
-	return h.room(s)[span.Start:span.End], h.skip[s-1]
+	return h.room(s)[span.Start:span.End]
 }
 
-// unstored is the stream whose lines got numbers and are not all in the files.
-func (h *Hold) unstored() Stream {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.ahead
+// A retake is pieces that have to be handed on together, because they had their
+// numbers before other lines.
+type retake struct {
+	stream Stream
+	pieces uint64
+	skip   uint64 // pieces before them that are in the files already
 }
 
-// skipped notes that n pieces of so many bytes, which come next, are in the files
-// already.
-func (h *Hold) skipped(s Stream, n uint64, bytes int) {
+// retakes returns what is to be stored again, in order.
+func (h *Hold) retakes() (list []retake) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.note.Spans[s-1].Start += uint64(bytes)
-	h.note.First += n
+	skip := h.skip
+	for _, b := range h.batches()[int(h.note.Count)-h.again:] {
+		list = append(list, retake{Stream(b.Doing), b.Next - b.First - skip, skip})
+		skip = 0
+	}
+	return list
+}
+
+// skipped notes that the first pieces of the first batch are in the files.
+func (h *Hold) skipped(bytes int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := &h.note.Batches[int(h.note.Count)-h.again]
+	h.note.Spans[b.Doing-1].Start += uint64(bytes)
+	b.First += h.skip
+	h.skip = 0
 	h.flip()
 }
 
@@ -410,68 +480,108 @@ func (h *Hold) cool() {
 			continue
 		}
 		room := h.room(Stream(i + 1))
-		h.toFront(Stream(i+1), span)
+		h.toFront(Stream(i + 1))
 		_ = unix.Madvise(room[holdWarm:], unix.MADV_REMOVE) // costs memory only
 	}
 }
 
-// Begin notes that the records first to next-1 are about to be stored. What was
-// being stored before is in the files by now, or has been given up.
+// Begin notes that the records first to next-1 are about to be stored.
 func (h *Hold) Begin(what Doing, first, next uint64) {
 	if !h.lock() {
 		return
 	}
 	defer h.mu.Unlock()
-	h.settle()
-	h.note.Doing, h.note.First, h.note.Given = what, first, next
-	if what.lines() {
-		h.note.Spans[what-1].Taken = h.reach[what-1]
+	b := batch{First: first, Next: next, Doing: what}
+	switch what {
+	case StartMark:
+		b.Taken = h.starting
+	case OutLines, ErrLines:
+		b.Taken = h.reach[what-1]
 	}
+	if !h.extend(b) {
+		h.insert(b)
+	}
+	h.note.Given = next
 	h.flip()
 }
 
-// Done notes that what was begun is in the files, or that readers have seen it
-// and the files will follow: then, should they not, its numbers are known to be
-// lost.
-func (h *Hold) Done() {
+// extend makes lines part of the batch before them, while that is small: then
+// many small ones need no room when they wait.
+func (h *Hold) extend(b batch) bool {
+	last := int(h.note.Count) - 1
+	if last < 0 || h.again > 0 || !b.Doing.lines() {
+		return false
+	}
+	before := &h.note.Batches[last]
+	if before.Doing != b.Doing || before.Next != b.First || b.Taken-h.start(last) > holdWarm {
+		return false
+	}
+	before.Next, before.Taken = b.Next, b.Taken
+	return true
+}
+
+// start is where the lines of a batch begin.
+func (h *Hold) start(i int) uint64 {
+	doing := h.note.Batches[i].Doing
+	for i--; i >= 0; i-- {
+		if h.note.Batches[i].Doing == doing {
+			return h.note.Batches[i].Taken
+		}
+	}
+	return h.note.Spans[doing-1].Start
+}
+
+// insert puts b before the batches that are to be stored again, in the place of
+// the one it is, and has those be numbered behind it.
+func (h *Hold) insert(b batch) {
+	if h.note.Count == maxBatches {
+		h.pop()
+	}
+	for b.Doing.lines() && h.again > 0 {
+		// What comes now, comes first. Another that should have come first has an
+		// end that is not known yet.
+		first := int(h.note.Count) - h.again
+		same := h.note.Batches[first].Doing == b.Doing
+		h.remove(first)
+		h.again = int(h.note.Count) - first
+		if same {
+			break
+		}
+	}
+	at := int(h.note.Count) - h.again
+	copy(h.note.Batches[at+1:], h.batches()[at:])
+	h.note.Batches[at] = b
+	h.note.Count++
+	for i := at + 1; i < int(h.note.Count); i++ {
+		later, from := &h.note.Batches[i], h.note.Batches[i-1].Next
+		if later.First < from {
+			later.First, later.Next = from, from+later.Next-later.First
+		}
+	}
+}
+
+// Stored notes that the files have all records before the number next.
+func (h *Hold) Stored(next uint64) {
 	if !h.lock() {
 		return
 	}
 	defer h.mu.Unlock()
-	if h.note.Doing == Nothing {
-		return
+	before := h.note.Count
+	for int(h.note.Count) > h.again && h.note.Batches[0].Next <= next {
+		h.pop()
 	}
-	h.settle()
-	h.flip()
+	if h.note.Count != before {
+		h.flip()
+	}
 }
 
-// settle takes what was being stored for stored, unless that was a process which
-// died of it: its lines are stored now.
-func (h *Hold) settle() {
-	if d := h.note.Doing; d.lines() && h.ahead == 0 {
-		h.note.Spans[d-1].Start = h.note.Spans[d-1].Taken
-	}
-	h.note.Doing, h.ahead = Nothing, 0
-}
-
-// BeginRun notes that the start mark is stored. Times are Unix times in ns.
-func (h *Hold) BeginRun(run uint64, began int64) {
+// Starting says which run the next start mark begins, and when: Unix time in ns.
+func (h *Hold) Starting(run uint64, began int64) {
 	if !h.lock() {
 		return
 	}
 	defer h.mu.Unlock()
-	h.note.Run, h.note.Began = run, began
-	h.flip()
-}
-
-// EndRun notes that the exit mark is stored.
-func (h *Hold) EndRun() {
-	if !h.lock() {
-		return
-	}
-	defer h.mu.Unlock()
-	h.note.Ended = 1
-	h.flip()
+	h.starting, h.note.Began = run, began
 }
 
 // Held is what Recover has found.
@@ -489,25 +599,49 @@ func (h *Hold) Recover(next, run uint64) Held {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := &h.note
-	stored := n.Doing != Nothing && next > n.First
-	switch {
-	case n.Doing == StartMark && stored:
-		n.Run = run
-	case n.Doing == ExitMark && stored:
-		n.Ended = 1
-	}
-	found := Held{Run: n.Run, Began: n.Began, Ended: n.Ended == 1}
-	switch {
-	case n.Run != 0 && n.Run < run:
+	if n.Run != 0 && n.Run < run {
 		n.Given = next // somebody else has used the numbers since
-	case n.Doing.lines() && next < n.Given:
-		found.Lost = n.First - min(next, n.First)
-		h.skip[n.Doing-1], h.ahead = next-min(next, n.First), Stream(n.Doing)
-		return found // the note stays true until these lines are taken
-	case next < n.Given:
-		found.Lost = n.Given - next
 	}
-	h.settle()
+	for n.Count > 0 && n.Batches[0].Next <= next {
+		h.pop()
+	}
+	lost := h.forget(next)
 	h.flip()
-	return found
+	return Held{Run: n.Run, Began: n.Began, Ended: n.Ended == 1, Lost: lost}
+}
+
+// forget leaves the batches of lines that are to be stored again, numbered as
+// they will be, and counts the numbers before them that are nobody's now. Marks
+// are made anew by those who have made them.
+func (h *Hold) forget(next uint64) (lost uint64) {
+	n := &h.note
+	if n.Count == 0 {
+		lost = n.Given - min(next, n.Given)
+	} else if first := n.Batches[0].First; first > next {
+		lost = first - next
+	}
+	all := n.Batches
+	lines := n.Batches[:0]
+	for _, b := range all[:n.Count] {
+		switch {
+		case b.Doing.lines():
+			lines = append(lines, b)
+		case b.Doing == LostMark:
+			lost += b.Next - max(b.First, next)
+		}
+	}
+	n.Count, h.again = uint64(len(lines)), len(lines)
+	if len(lines) > 0 && lines[0].First < next {
+		h.skip = next - lines[0].First
+	}
+	from := next + lost
+	for i := range lines {
+		b := &lines[i]
+		if size := b.Next - b.First; i > 0 || h.skip == 0 {
+			b.First, b.Next = from, from+size
+		}
+		from = b.Next
+	}
+	n.Given = from
+	return lost
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,7 +92,7 @@ func (l *lineFile) Take(batch []Piece, _ func()) {
 		panic(err)
 	}
 	l.next += uint64(len(batch))
-	l.hold.Done()
+	l.hold.Stored(l.next)
 }
 
 // captureHeld is what the process does: descriptors 3 to 5 are the Hold, 6 and 7
@@ -242,7 +244,7 @@ type holding struct {
 func (h *holding) Take(batch []Piece, goOn func()) {
 	h.hold.Begin(Doing(batch[0].Stream), 1, 1+uint64(len(batch)))
 	h.Sink.Take(batch, goOn)
-	h.hold.Done()
+	h.hold.Stored(1 + uint64(len(batch)))
 }
 
 func TestForeignHoldsAreRefused(t *testing.T) {
@@ -278,13 +280,70 @@ func TestForeignHoldsAreRefused(t *testing.T) {
 func TestHoldCountsWhatIsLost(t *testing.T) {
 	files := newHold(t)
 	h := openAgain(t, files)
-	h.BeginRun(7, 1)
-	h.Begin(OutLines, 100, 110)
-	h.Done()
-	for _, tt := range []struct{ next, lost uint64 }{{110, 0}, {103, 7}, {100, 10}} {
+	h.Starting(7, 1)
+	h.Begin(StartMark, 99, 100)
+	h.Stored(100)
+	for i := range uint64(maxBatches + 10) {
+		h.Begin(OutLines+Doing(i%2), 100+i, 101+i) // and the disk is stuck
+	}
+	for _, tt := range []struct{ next, lost uint64 }{{100, 10}, {103, 7}, {110, 0}, {120, 0}} {
 		h = openAgain(t, files)
+		before := h.note
 		if got := h.Recover(tt.next, 7); got.Lost != tt.lost || got.Run != 7 || got.Ended {
 			t.Errorf("files end before %d: %+v, want %d lost", tt.next, got, tt.lost)
 		}
+		h.note = before
+		h.flip()
 	}
+}
+
+// Batches that waited for the disk in a process that died are handed on again in
+// the order of their numbers, whatever stream they are of, also when the next
+// process dies of it.
+func TestBatchesAreStoredAgainInOrder(t *testing.T) {
+	files := newHold(t)
+	h := openAgain(t, files)
+	var all []string
+	for i, text := range []string{"o1\no2\n", "e1\n", "o3\n", "e2\ne3\nunfinished"} {
+		s := Stream(1 + i%2)
+		lines := strings.Count(text, "\n")
+		h.add(s, []byte(text))
+		h.took(s, len(text)-1-strings.LastIndex(text, "\n"))
+		h.Begin(Doing(s), uint64(1+len(all)), uint64(1+len(all)+lines))
+		all = append(all, strings.Split(text, "\n")[:lines]...)
+	}
+	for next := uint64(1); next <= uint64(1+len(all)); next++ {
+		h = openAgain(t, files)
+		if got := h.Recover(next, 0); got.Lost != 0 {
+			t.Fatalf("files end before %d: %d lost", next, got.Lost)
+		}
+		var c collect
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		outR, _ := pipe(t)
+		errR, _ := pipe(t)
+		_ = Pump(ctx, 0, &numbering{&c, h, next}, Input{File: outR, Stream: Stdout, Hold: h}, Input{File: errR, Stream: Stderr, Hold: h})
+		var got []string
+		for _, b := range c.batches {
+			for _, p := range strings.Fields(b) {
+				got = append(got, p[len("stdout:"):])
+			}
+		}
+		if want := all[next-1:]; !slices.Equal(got, want) {
+			t.Errorf("files end before %d: stored again %q, want %q", next, got, want)
+		}
+	}
+}
+
+// numbering gives numbers from next on, and the disk is stuck.
+type numbering struct {
+	Sink
+	hold *Hold
+	next uint64
+}
+
+func (n *numbering) Take(batch []Piece, goOn func()) {
+	n.hold.Begin(Doing(batch[0].Stream), n.next, n.next+uint64(len(batch)))
+	n.next += uint64(len(batch))
+	n.Sink.Take(batch, goOn)
 }

@@ -35,7 +35,6 @@ type source struct {
 	splitter *Splitter
 	hold     *Hold
 	left     []Piece   // what a dead process has read, to be handed on first
-	skip     uint64    // pieces still to come that are in the files already
 	unmoved  bool      // the input cannot be spliced into hold
 	direct   bool      // can always be read: epoll does not take it
 	blocking bool      // the kernel has no RWF_NOWAIT for it
@@ -57,9 +56,7 @@ func takeOver(in Input, limit int) (*source, error) {
 	}
 	s := &source{stream: in.Stream, fd: fd, splitter: NewSplitter(in.Stream, limit), hold: in.Hold}
 	if s.hold != nil {
-		var text []byte
-		text, s.skip = s.hold.held(s.stream)
-		s.left = s.split(text, nil)
+		s.left = s.splitter.Split(s.hold.held(s.stream), nil)
 	}
 	return s, nil
 }
@@ -119,29 +116,35 @@ func (s *source) receive(scratch *scratch) ([]byte, error) {
 	return scratch.buf[:n], nil
 }
 
-// split returns the pieces that text completes, but for those that are in the
-// files already.
+// split returns the pieces that text completes.
 func (s *source) split(text []byte, pieces []Piece) []Piece {
 	pieces = s.splitter.Split(text, pieces)
-	return s.fresh(pieces, s.splitter.rest())
+	s.took(s.splitter.rest())
+	return pieces
 }
 
 // end returns the unfinished line.
-func (s *source) end() []Piece { return s.fresh(s.splitter.Finish(nil), 0) }
+func (s *source) end() []Piece {
+	pieces := s.splitter.Finish(nil)
+	s.took(0)
+	return pieces
+}
 
-// fresh drops the pieces to skip, and has the Hold know where those that are
-// left end: rest bytes before the end of what was read.
-func (s *source) fresh(pieces []Piece, rest int) []Piece {
-	if s.hold == nil {
-		return pieces
+// took has the Hold know where the pieces end that are handed on next: rest bytes
+// before the end of what was read.
+func (s *source) took(rest int) {
+	if s.hold != nil {
+		s.hold.took(s.stream, rest)
 	}
-	if s.skip > 0 {
-		known := pieces[:min(s.skip, uint64(len(pieces)))]
-		s.skip -= uint64(len(known))
-		s.hold.skipped(s.stream, uint64(len(known)), length(known))
-		pieces = pieces[len(known):]
-	}
-	s.hold.took(s.stream, rest)
+}
+
+// retake returns the first pieces of what a dead process has read, as many as
+// there are.
+func (s *source) retake(n uint64) []Piece {
+	n = min(n, uint64(len(s.left)))
+	pieces := s.left[:n]
+	s.left = s.left[n:]
+	s.took(s.splitter.rest() + length(s.left))
 	return pieces
 }
 

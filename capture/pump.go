@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -128,7 +127,8 @@ type pump struct {
 	why     error     // why reading ended, if not by itself
 
 	phase phase
-	queue []*source // to be read next, from the place at
+	left  []leftover // to be handed on before anything is read
+	queue []*source  // to be read next, from the place at
 	at    int
 }
 
@@ -163,15 +163,38 @@ func (p *pump) open(limit int, inputs []Input) error {
 			return fmt.Errorf("cannot watch %s: %w", s.stream, err)
 		}
 		p.live++
-		if s.left == nil {
-			continue
-		}
-		p.queue = append(p.queue, s)
-		if s.hold.unstored() == s.stream { // its lines have numbers already
-			slices.Reverse(p.queue)
+	}
+	p.again(inputs)
+	return nil
+}
+
+// again prepares what a dead process has left to be handed on first: in the order
+// of the numbers it has given out, then what has none.
+func (p *pump) again(inputs []Input) {
+	if len(inputs) == 0 || inputs[0].Hold == nil {
+		return
+	}
+	for _, r := range inputs[0].Hold.retakes() {
+		for _, s := range p.sources {
+			if s.stream != r.stream {
+				continue
+			}
+			if r.skip > 0 {
+				s.hold.skipped(length(s.left[:min(r.skip, uint64(len(s.left)))]))
+				s.left = s.left[min(r.skip, uint64(len(s.left))):]
+			}
+			p.left = append(p.left, leftover{s, r.pieces})
 		}
 	}
-	return nil
+	for _, s := range p.sources {
+		p.left = append(p.left, leftover{s, uint64(len(s.left))})
+	}
+}
+
+// A leftover is so many pieces that a dead process has read.
+type leftover struct {
+	s      *source
+	pieces uint64
 }
 
 // close leaves nothing open, also after an error or a panic of the sink.
@@ -210,10 +233,13 @@ func (p *pump) work(turn uint64) {
 
 // next returns the pieces to be handed on next, none if all is finished.
 func (p *pump) next() (batch []Piece) {
+	for len(batch) == 0 && len(p.left) > 0 {
+		first := p.left[0]
+		p.left = p.left[1:]
+		batch = first.s.retake(first.pieces)
+	}
 	for len(batch) == 0 && p.live > 0 {
 		switch s := p.pick(); {
-		case len(s.left) > 0:
-			batch, s.left = s.left, nil
 		case p.phase == finishing, p.phase == draining && s.drained >= drainBytes:
 			batch = p.stop(s)
 		default:

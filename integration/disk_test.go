@@ -36,6 +36,33 @@ func (d *daemon) smallDisk(name string, size int) (dir string) {
 	return dir
 }
 
+// loopDisk mounts a new ext4 in a file at dir, and returns what puts such a
+// file in its place.
+func (d *daemon) loopDisk(dir, image string) (replace func(image string)) {
+	t := d.t
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can mount a disk")
+	}
+	needTools(t, "mkfs.ext4", "mount")
+	run := func(tool string, args ...string) {
+		t.Helper()
+		if res := runCommand(t, nil, d.dir, lookTool(tool), args...); res.status != 0 {
+			t.Skipf("SKIPPED: %s: %s", tool, res.stderr)
+		}
+	}
+	must(t, os.WriteFile(image, nil, 0o600))
+	must(t, os.Truncate(image, 64<<20))
+	run("mkfs.ext4", "-q", "-E", "root_owner=0:0", image)
+	run("mount", "-o", "loop", image, dir)
+	d.disks = append(d.disks, dir)
+	return func(image string) {
+		t.Helper()
+		must(t, unix.Unmount(dir, unix.MNT_DETACH))
+		run("mount", "-o", "loop", image, dir)
+	}
+}
+
 // fill takes all room of a disk and returns what gives it back.
 func fill(t testing.TB, dir string) (free func()) {
 	t.Helper()

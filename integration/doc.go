@@ -10,7 +10,8 @@
 // Vocabulary: a feed is a service fed by the test; a watch is the test's own
 // blocked reader; a client is the program under test; a numbered line is one
 // whose whole text follows from its number, so that any output can be checked
-// byte for byte.
+// byte for byte; a machine has processes, mounts and files of its own, for what
+// has to be installed, or run by an init.
 //
 // Environment: LOGFS_TEST_RACE=1 builds the binary with the race detector,
 // LOGFS_TEST_COVER=DIR builds it with coverage and collects that in DIR,

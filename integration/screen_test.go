@@ -16,7 +16,12 @@ type terminal struct {
 // terminal runs a shell command in a window of its own, 110 columns by 12.
 func (d *daemon) terminal(t *testing.T, script string) *terminal {
 	t.Helper()
-	term := &terminal{t: t, sock: filepath.Join(d.dir, "tmux")}
+	return newTerminal(t, filepath.Join(d.dir, "tmux"), script)
+}
+
+func newTerminal(t *testing.T, sock, script string) *terminal {
+	t.Helper()
+	term := &terminal{t: t, sock: sock}
 	term.tmux("new-session", "-d", "-x", "110", "-y", "12",
 		"-e", "LESSHISTFILE=-", "-e", "LESS=", script)
 	t.Cleanup(func() { _, _ = term.try("kill-server") })

@@ -54,17 +54,6 @@ func (b *Batch) Add(t record.Stamp, k record.Kind, more bool, text []byte) {
 	b.added(len(line), t)
 }
 
-// AddStored appends a record that is already in its stored form, as it comes
-// back from a file. It returns false, and adds nothing, if it is not one.
-func (b *Batch) AddStored(line []byte) bool {
-	l, err := record.Parse(line)
-	if err != nil {
-		return false
-	}
-	b.Add(l.Stamp, l.Kind, l.More, l.Text)
-	return true
-}
-
 // Skip makes seq the number and run the run of the next record: what lies
 // between is not to be had. Numbers never go back.
 func (b *Batch) Skip(seq, run uint64) {

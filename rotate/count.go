@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"regexp"
 
 	"logfs/ring/record"
 )
@@ -98,6 +99,21 @@ func skipLine(r *bufio.Reader) (n int64, err error) {
 		}
 	}
 }
+
+// foreign says whether a line is one of multilog, s6-log or svlogd: a stamp and
+// the text, but no kind.
+func foreign(b []byte) bool {
+	if _, err := record.Parse(b); err == nil {
+		return false
+	}
+	if _, ok := record.ParseStamp(b); ok {
+		return len(b) > record.StampLen && b[record.StampLen] == ' '
+	}
+	return human.Match(b)
+}
+
+// human are the stamps of svlogd -tt and -ttt, and of s6-log's T.
+var human = regexp.MustCompile(`^\d{4}-\d\d-\d\d[ _T]\d\d:\d\d:\d\d\.\d+ `)
 
 var startMark = []byte("= start run=")
 

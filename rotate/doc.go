@@ -5,7 +5,7 @@
 //	├── @400000006b00928d1908bac4.s      archive: complete
 //	├── @400000006b0092a11d3c0f08.u      archive: recovered after a crash
 //	├── current                          being written
-//	└── lock                             held by the owner
+//	└── lock                             held by the owner, with its boot id
 //
 // Every file begins with a header, which says from which number its records
 // are counted and which run is in force at the first of them:
@@ -32,6 +32,9 @@
 // A directory of multilog, svlogd or s6-log is taken over as it stands. Its
 // current becomes an archive; its archives count for retention by their names,
 // are not compressed, and are not read, because their lines have no numbers.
+// They can take over a logdir in turn, and add to a current that was closed
+// cleanly. The lines added have numbers, because they are in a file of ours, but
+// readers are told that they are not to be had: the file has them.
 // Labels and stamps are taken for what multilog means by them: those of s6-log
 // are 27 s later, and nothing in a name tells, so they are that much younger to
 // Age. Whatever has another name is left alone.
@@ -43,7 +46,7 @@
 //     the process at any point, and an error of any file call.
 //   - A line is in the files wholly or not at all once Open or the next
 //     successful Append has returned.
-//   - No number is used twice.
+//   - No number is used twice, unless power loss has taken the line it had.
 //   - Power loss costs what was written since the last fsync: at most
 //     Options.Sync or Options.SyncBytes before it, and the time fsync takes.
 //   - After a failed fsync the file is written again, so it costs nothing, if

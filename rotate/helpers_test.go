@@ -61,7 +61,8 @@ func options(dir string) Options {
 	return Options{
 		Dir: dir, Service: "web", Size: 700, Keep: 1000,
 		Sync: 1 << 60, SyncBytes: 1 << 60,
-		Now: func() record.Stamp { return noon },
+		Now:  func() record.Stamp { return noon },
+		Boot: "this boot",
 	}
 }
 

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,8 @@ import (
 // this one, owns the directory.
 var ErrLocked = errors.New("in use by another logger")
 
+// The lock file also holds the id of the boot in which it last had an owner of
+// ours.
 const lockName = "lock"
 
 // takeLock makes this Logdir the owner of the directory until d.lock is
@@ -29,6 +32,30 @@ func (d *Logdir) takeLock() error {
 	}
 	d.lock = f
 	return nil
+}
+
+// sameBoot says whether the machine has been up all the time since the last
+// owner opened the logdir. Not knowing counts as no.
+func (d *Logdir) sameBoot() bool {
+	var buf [64]byte
+	n, _ := d.lock.ReadAt(buf[:], 0)
+	return d.opt.Boot != "" && string(bytes.TrimSuffix(buf[:n], newline)) == d.opt.Boot
+}
+
+// noteBoot keeps the id of this boot. It need not reach the disk: after a power
+// cut any other content, also half an id or NULs, says what is true. So does an
+// error, which at worst makes the next Open take a kill for a power cut.
+func (d *Logdir) noteBoot() {
+	if d.opt.Boot == "" || d.sameBoot() || d.lock.Truncate(0) != nil {
+		return
+	}
+	_, _ = d.lock.Write([]byte(d.opt.Boot + "\n"))
+}
+
+// bootID is what the kernel calls this boot, or "".
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(bytes.TrimSpace(b))
 }
 
 // Lock takes both kinds of lock there are, because multilog and svlogd use

@@ -52,6 +52,10 @@ type Options struct {
 	Sync      time.Duration
 	SyncBytes int64
 
+	// Boot is an id that is another each time the machine goes up: that of the
+	// kernel.
+	Boot string
+
 	FS  FS                  // the file system of the machine
 	Now func() record.Stamp // the clock of the machine
 	Log *slog.Logger        // none
@@ -68,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Zone == nil {
 		o.Zone = time.Local
+	}
+	if o.Boot == "" {
+		o.Boot = bootID()
 	}
 	if o.FS == nil {
 		o.FS = osFS{}
@@ -98,6 +105,10 @@ type State struct {
 	Last record.Stamp
 	// Clean says that the last owner closed the logdir, or that there was none.
 	Clean bool
+	// Down says of an unclean end that the machine went down with it, as far as
+	// is known: lines that were not fsynced may be lost. Else all that was
+	// written is there, if the disk is still the same.
+	Down bool
 	// New says that there was neither current nor an archive.
 	New bool
 	// Cut is how many bytes of torn lines were cut off.

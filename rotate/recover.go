@@ -24,6 +24,7 @@ import (
 //	not closed cleanly                  cut to whole lines, archived as .u
 //	only a header                       cut to it, continued
 //	also an archive (torn rotation)     that archive
+//	clean, with lines of others         archived, untouched
 //	not begun with a header of ours     archived as .u, untouched
 //	not a regular file                  an error
 //
@@ -95,6 +96,7 @@ func (d *Logdir) open() error {
 		return err
 	}
 	d.found.Next, d.found.Run, d.found.Last = d.next, d.run, d.last
+	d.noteBoot() // not before: should Open fail, the next one says the same
 	d.publishLocked()
 	d.syncer.begin(d.cur)
 	d.sayForeignLocked()
@@ -189,6 +191,7 @@ func (d *Logdir) findCurrent(archives map[string]Info) (f foundCurrent, err erro
 func (d *Logdir) recoverLocked(f foundCurrent) error {
 	d.found.New = f.file == nil && len(d.archives) == 0
 	d.found.Clean = f.clean || d.found.New
+	d.found.Down = !d.found.Clean && !d.sameBoot()
 	if !d.found.Clean {
 		if err := d.repairArchivesLocked(); err != nil {
 			return err
@@ -217,7 +220,8 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 
 // recoverOurs cuts the torn line off a current of ours. It is continued if it
 // was closed cleanly or has no records, unless its header misleads: it names
-// another service, or a number that was used before.
+// another service, or a number that was used before. Nor is it continued when
+// another logger has: ours and theirs do not take turns in one file.
 func (d *Logdir) recoverOurs(f foundCurrent) error {
 	d.setCurrentLocked(f.file, head{d.newID(), f.header.First, f.header.Run}, f.whole)
 	d.records = f.seen > 0
@@ -228,7 +232,7 @@ func (d *Logdir) recoverOurs(f foundCurrent) error {
 	}
 	right := f.header.Service == d.opt.Service && f.next == d.next
 	switch {
-	case right && (f.clean || !d.records):
+	case right && (f.clean && f.valid == f.seen || !d.records):
 		return d.markInUse()
 	case f.clean:
 		return d.rotateLocked(complete)

@@ -144,6 +144,11 @@ func TestRecovery(t *testing.T) {
 			want: State{Next: 5, Run: 1, Last: stamp(4), Cut: int64(len(torn))},
 			left: []file{{name: second + ".u", content: header(1, 1) + lines(1, 5)}, {name: "current", content: header(1, 5)}},
 		}, {
+			name: "clean, multilog has gone on in it",
+			have: []file{{"current", header(3, 5) + lines(5, 8) + multilog, true}},
+			want: State{Next: 10, Run: 3, Last: stamp(7), Clean: true},
+			left: []file{{name: fresh + ".s", content: header(3, 5) + lines(5, 8) + multilog}, {name: "current", content: headerAt(stamp(7), 3, 10)}},
+		}, {
 			name: "current of multilog",
 			have: []file{{"current", multilog, true}},
 			want: State{Next: 1, Clean: true},
@@ -225,6 +230,7 @@ func TestRecovery(t *testing.T) {
 			for _, f := range r.have {
 				lay(t, dir, f)
 			}
+			lay(t, dir, file{name: lockName, content: "this boot\n"})
 			d := mustOpen(t, options(dir))
 			if d.State() != r.want {
 				t.Errorf("state\n%+v, want\n%+v", d.State(), r.want)

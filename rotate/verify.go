@@ -22,7 +22,9 @@ type Finding struct {
 
 // Verify reads all files of the logdir dir and reports what is wrong with
 // them: names, headers, numbers that are missing or used twice, stamps that go
-// back, lines that are torn or no records, archives that cannot be read. It
+// back, lines that are torn or no records, archives that cannot be read. Lines
+// of multilog, svlogd and s6-log with stamps may be in files of their own, and
+// at the end of one of ours. It
 // changes nothing and takes no lock; while somebody writes, it may find the
 // last line of current torn, or an archive gone. Its error says that the
 // directory cannot be read.
@@ -63,8 +65,9 @@ type verifier struct {
 	counter        // next is 0 before the first header
 	service string // of the header before
 
-	name string // of the file being read
-	n    int    // lines of it, the header included
+	name   string // of the file being read
+	n      int    // lines of it, the header included
+	others bool   // the line before is one of another logger
 }
 
 func (v *verifier) find(name string, line int, format string, args ...any) {
@@ -77,6 +80,7 @@ func (v *verifier) strangers(names []string) {
 		_, _, archive := parseArchive(name)
 		switch {
 		case archive || name == currentName || name == lockName:
+		case name == "config" || name == "state": // of svlogd, and of a processor
 		case name == freshName || name == packedName || name == rewriteName:
 			v.find(name, 0, "left by something interrupted; goes when the logdir is opened")
 		default:
@@ -86,7 +90,7 @@ func (v *verifier) strangers(names []string) {
 }
 
 func (v *verifier) file(name string) {
-	v.name, v.n = name, 0
+	v.name, v.n, v.others = name, 0, false
 	info, err := v.dir.Stat(name)
 	switch {
 	case err != nil:
@@ -177,6 +181,9 @@ func (v *verifier) lines(in io.Reader) (c contents, err error) {
 // header compares the beginning of a file with the end of the one before.
 func (v *verifier) header(b []byte, c *contents) {
 	h, ok := record.ParseHeader(b)
+	if v.others = !ok && foreign(b); v.others {
+		return
+	}
 	if !ok {
 		v.find(v.name, 1, "no header")
 		return
@@ -198,18 +205,26 @@ func (v *verifier) header(b []byte, c *contents) {
 
 func (v *verifier) line(b []byte, c *contents) {
 	l, err := record.Parse(b)
+	others := err != nil && foreign(b)
 	switch {
+	case others:
+	case v.others:
+		v.find(v.name, v.n, "number %d: stands behind lines of another logger", v.next)
 	case err != nil:
 		v.find(v.name, v.n, "number %d: %v", v.next, err)
 	case v.valid > 0 && l.Stamp < v.last:
 		v.find(v.name, v.n, "number %d: stamp is before that of the line before it", v.next)
 	}
+	v.others = others
 	v.counter.line(b)
 	c.counter.line(b)
 }
 
-// label compares the name of an archive with its last line.
+// label compares the name of an archive with its last line, if that is ours.
 func (v *verifier) label() {
+	if v.others {
+		return
+	}
 	if label, _, ok := parseArchive(v.name); ok && v.valid > 0 && label < v.last {
 		v.find(v.name, 0, "label is before the stamp of the last line")
 	}

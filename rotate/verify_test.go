@@ -13,6 +13,10 @@ import (
 func TestVerify(t *testing.T) {
 	a, b, c := archiveName(stamp(10), complete), archiveName(stamp(20), recovered), archiveName(stamp(30), complete)
 	h := func(run, first uint64) string { return header(run, first) }
+	const (
+		theirs = "@400000006b00928d1908bac4 hello\n@400000006b00928d1908bac5 \n"
+		svlogd = "2026-11-20_18:40:00.12345 hello\n2026-11-20T18:40:00.12345 \n"
+	)
 	for _, row := range []struct {
 		name string
 		have []file
@@ -25,7 +29,10 @@ func TestVerify(t *testing.T) {
 		{"numbers used twice", []file{{name: a, content: h(1, 1) + lines(1, 9)}, {name: currentName, content: h(1, 5)}}, []string{"current:1: begins with number 5: up to 8"}},
 		{"wrong run", []file{{name: a, content: h(1, 1) + start(1, 2)}, {name: currentName, content: h(1, 2)}}, []string{"current:1: says run 1, want 2"}},
 		{"other service", []file{{name: a, content: h(1, 1) + text(1)}, {name: currentName, content: headerOf("db", 1, 2)}}, []string{`current:1: is of service "db"`}},
-		{"no header", []file{{name: a, content: "@400000006b00928d1908bac4 hello\n"}, {name: currentName, content: h(1, 1)}}, []string{a + ":1: no header"}},
+		{"other loggers", []file{{name: a, content: theirs}, {name: b, content: h(1, 1) + lines(1, 4) + theirs}, {name: c, content: svlogd + theirs}, {name: currentName, content: h(1, 6)}, {name: "config"}, {name: "state"}}, nil},
+		{"other loggers, torn", []file{{name: a, content: theirs + "@4000"}, {name: currentName, content: h(1, 1)}}, []string{a + ":3: torn"}},
+		{"damaged kind", []file{{name: currentName, content: h(1, 1) + text(1) + strings.Replace(text(2), " o ", " 0 ", 1) + text(3)}}, []string{"current:4: number 3: stands behind"}},
+		{"no header", []file{{name: a, content: "hello\n"}, {name: currentName, content: h(1, 1)}}, []string{a + ":1: no header"}},
 		{"damaged header", []file{{name: currentName, content: "#" + h(1, 1) + text(1)}}, []string{"current:1: no header"}},
 		{"torn", []file{{name: a, content: h(1, 1) + lines(1, 3) + text(3)[:30]}, {name: currentName, content: h(1, 3) + text(3)[:50]}}, []string{a + ":4: torn", "current:2: torn"}},
 		{"no record", []file{{name: currentName, content: h(1, 1) + text(1) + "\x00\x00\n" + text(3)}}, []string{"current:3: number 2: not a stored record"}},

@@ -30,6 +30,7 @@ func commands() []*command {
 	return []*command{
 		&daemonCommand, &upCommand, &runCommand, &pipeCommand,
 		&rotateCommand, &flushCommand, &statusCommand, &checkCommand, &verifyCommand, &unmountCommand,
+		&completionCommand,
 	}
 }
 

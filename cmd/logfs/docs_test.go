@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,10 +17,13 @@ import (
 	"logfs/cmd/logfs/internal/config"
 )
 
-// manual returns the source of the man page.
-func manual(t *testing.T) string {
+// pages are the man pages: of the command, and of its configuration.
+var pages = []string{"logfs.1", "logfs.toml.5"}
+
+// manual returns the source of a man page.
+func manual(t *testing.T, name string) string {
 	t.Helper()
-	page, err := os.ReadFile("logfs.1")
+	page, err := os.ReadFile(name)
 	must(t, err)
 	return string(page)
 }
@@ -30,7 +34,7 @@ func item(t *testing.T, page, heading string) string {
 	t.Helper()
 	start := regexp.MustCompile(`(?m)^\.It ` + regexp.QuoteMeta(heading) + `( .*)?$`).FindStringIndex(page)
 	if start == nil {
-		t.Errorf("logfs.1 has no item %q", heading)
+		t.Errorf("the man page has no item %q", heading)
 		return ""
 	}
 	rest := page[start[0]:]
@@ -45,7 +49,7 @@ func plain(item string) string {
 }
 
 func TestManualHasEveryCommandAndFlag(t *testing.T) {
-	page := manual(t)
+	page := manual(t, pages[0])
 	_, synopsis, _ := strings.Cut(page, ".Sh SYNOPSIS\n")
 	synopsis, _, _ = strings.Cut(synopsis, ".Sh ")
 	for _, c := range commands() {
@@ -75,7 +79,7 @@ func TestManualHasEveryCommandAndFlag(t *testing.T) {
 }
 
 func TestManualHasEveryKey(t *testing.T) {
-	page := manual(t)
+	page := manual(t, pages[1])
 	for _, k := range config.Keys {
 		got := strings.ToLower(plain(item(t, page, "Ic "+k.Name)))
 		byDefault := "none"
@@ -84,14 +88,14 @@ func TestManualHasEveryKey(t *testing.T) {
 		}
 		for _, want := range []string{k.Meaning + ".", "Default: " + byDefault + ".", "Accepted: " + k.Accepted + "."} {
 			if !strings.Contains(got, strings.ToLower(want)) {
-				t.Errorf("logfs.1 does not say %q about %s, but %q", want, k.Name, got)
+				t.Errorf("logfs.toml.5 does not say %q about %s, but %q", want, k.Name, got)
 			}
 		}
 	}
 }
 
 func TestManualHasEveryExitStatus(t *testing.T) {
-	_, statuses, _ := strings.Cut(manual(t), ".Sh EXIT STATUS\n")
+	_, statuses, _ := strings.Cut(manual(t, pages[0]), ".Sh EXIT STATUS\n")
 	file, err := parser.ParseFile(token.NewFileSet(), filepath.FromSlash("internal/exit/exit.go"), nil, 0)
 	must(t, err)
 	found := 0
@@ -142,6 +146,35 @@ func TestReadmeConfiguration(t *testing.T) {
 	}
 }
 
+// The configuration shipped for packages changes nothing, and what it says about
+// the defaults is true.
+func TestShippedConfiguration(t *testing.T) {
+	file := filepath.FromSlash("../../contrib/logfs.toml")
+	c, err := config.Load(file, false)
+	must(t, err)
+	if len(c.Services) != 0 {
+		t.Errorf("%s has %d services, want none", file, len(c.Services))
+	}
+	text, err := os.ReadFile(file)
+	must(t, err)
+	settings, example, _ := strings.Cut(string(text), "\n#[service.")
+	shown := regexp.MustCompile(`(?m)^#?([a-z-]+) = (\S+)`).FindAllStringSubmatch(settings, -1)
+	for _, s := range shown {
+		i := slices.IndexFunc(config.Keys, func(k config.Key) bool { return k.Name == s[1] })
+		if i < 0 || config.Keys[i].Default != s[2] {
+			t.Errorf("%s shows %s, which is not the default of a key", file, s[0])
+		}
+	}
+	if len(shown) < 5 {
+		t.Errorf("%s shows %d keys, want at least 5", file, len(shown))
+	}
+	whole := filepath.Join(t.TempDir(), "logfs.toml")
+	must(t, os.WriteFile(whole, []byte(settings+"\n[service."+strings.ReplaceAll(example, "\n#", "\n")), 0o644))
+	if c, err = config.Load(whole, false); err != nil || len(c.Services) != 1 {
+		t.Errorf("with its example, %s has %d services, %v; want one", file, len(c.Services), err)
+	}
+}
+
 // The Procfile shipped with the sources can be started as it is.
 func TestShippedProcfile(t *testing.T) {
 	c, err := config.LoadProcfile(filepath.FromSlash("../../Procfile"))
@@ -157,7 +190,9 @@ func TestManualIsWellFormed(t *testing.T) {
 		t.Log("not looked at: mandoc is not installed")
 		return
 	}
-	if said, err := exec.Command(mandoc, "-Tlint", "-W", "warning", "logfs.1").CombinedOutput(); err != nil {
-		t.Errorf("mandoc: %v\n%s", err, said)
+	for _, page := range pages {
+		if said, err := exec.Command(mandoc, "-Tlint", "-W", "warning", page).CombinedOutput(); err != nil {
+			t.Errorf("mandoc: %v\n%s", err, said)
+		}
 	}
 }

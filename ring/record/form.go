@@ -160,6 +160,7 @@ func appendEscaped(dst, text []byte) []byte {
 //	-- web run 42 started 2026-11-20T03:12:07Z pid 4242 --
 //	-- web run 42 exited 1 after 3m12s --
 //	-- web lost 1523 lines 18442-19964 --
+//	-- web cut off after line 18441 2026-11-20T03:12:07Z, 17 bytes torn: later lines may be lost --
 func (r *Record) appendSentence(dst []byte, service string) []byte {
 	dst = append(append(dst, "-- "...), service...)
 	switch {
@@ -169,6 +170,8 @@ func (r *Record) appendSentence(dst []byte, service string) []byte {
 		dst = r.appendExited(dst)
 	case bytes.HasPrefix(r.Text, []byte(verbLost)):
 		dst = r.appendLost(dst)
+	case bytes.HasPrefix(r.Text, []byte(verbCut)):
+		dst = r.appendCut(dst)
 	default:
 		dst = append(append(dst, ' '), r.Text...)
 	}
@@ -210,6 +213,17 @@ func (r *Record) appendLost(dst []byte) []byte {
 	dst = strconv.AppendUint(append(dst, " lines "...), r.Seq, 10)
 	dst = append(dst, '-')
 	return strconv.AppendUint(dst, r.Last, 10)
+}
+
+func (r *Record) appendCut(dst []byte) []byte {
+	dst = append(append(dst, " cut off after line "...), field(r.Text, "after=")...)
+	if t, ok := ParseStamp([]byte(field(r.Text, "last="))); ok {
+		dst = time.Unix(0, int64(t)).UTC().AppendFormat(append(dst, ' '), time.RFC3339)
+	}
+	if torn := field(r.Text, "torn="); torn != "0" {
+		dst = append(append(append(dst, ", "...), torn...), " bytes torn"...)
+	}
+	return append(dst, ": later lines may be lost"...)
 }
 
 // Lost returns the record that tells a reader that the numbers first to last

@@ -11,6 +11,7 @@ const (
 	verbStart = "start "
 	verbExit  = "exit "
 	verbLost  = "lost "
+	verbCut   = "cut "
 	verbFile  = "logfs "
 )
 
@@ -65,6 +66,24 @@ func roundAfter(d time.Duration) time.Duration {
 func AppendLost(dst []byte, n uint64) []byte {
 	dst = append(dst, verbLost+"lines="...)
 	return strconv.AppendUint(dst, n, 10)
+}
+
+// A Cut says where a log was cut off by a crash that may have taken lines with
+// it, nobody knows how many.
+type Cut struct {
+	After uint64 // number of the last record that is left, 0 if none is
+	Last  Stamp  // its stamp
+	Torn  int64  // bytes of lines that were not whole, and have been removed
+}
+
+// AppendCut appends the text of the mark that tells of c:
+// "cut after=18441 last=@400000006b00928d1908bac4 torn=17".
+func AppendCut(dst []byte, c Cut) []byte {
+	dst = strconv.AppendUint(append(dst, verbCut+"after="...), c.After, 10)
+	if c.Last != 0 {
+		dst = AppendStamp(append(dst, " last="...), c.Last)
+	}
+	return strconv.AppendInt(append(dst, " torn="...), c.Torn, 10)
 }
 
 // Span returns how many numbers the record of l takes: as many as it says

@@ -130,6 +130,7 @@ func TestScannerStopsAtJunk(t *testing.T) {
 
 func TestForms(t *testing.T) {
 	exit := func(e Exit) string { return string(AppendExit(nil, e)) }
+	cut := func(c Cut) string { return string(AppendCut(nil, c)) }
 	for _, c := range []struct {
 		kind           Kind
 		more           bool
@@ -147,6 +148,9 @@ func TestForms(t *testing.T) {
 		{Mark, false, exit(Exit{Known: true, Code: 1, After: 192 * time.Second}), "-- web run 42 exited 1 after 3m12s --\n", "=;exit code=1 after=192s"},
 		{Mark, false, exit(Exit{Known: true, Signal: "KILL", After: 250 * time.Millisecond}), "-- web run 42 killed by SIGKILL after 250ms --\n", "=;exit signal=KILL after=0.25s"},
 		{Mark, false, exit(Exit{After: 3 * time.Second}), "-- web run 42 ended after 3s --\n", "=;exit after=3s"},
+		{Mark, false, cut(Cut{After: 7, Last: 1700000000e9, Torn: 17}), "-- web cut off after line 7 2023-11-14T22:13:20Z, 17 bytes torn: later lines may be lost --\n", "=;cut after=7 last=@400000006553f10a00000000 torn=17"},
+		{Mark, false, cut(Cut{After: 7, Last: 1700000000e9}), "-- web cut off after line 7 2023-11-14T22:13:20Z: later lines may be lost --\n", "=;cut after=7 last=@400000006553f10a00000000 torn=0"},
+		{Mark, false, cut(Cut{}), "-- web cut off after line 0: later lines may be lost --\n", "=;cut after=0 torn=0"},
 	} {
 		r := scan(t, string(Append(nil, at, c.kind, c.more, []byte(c.text))), 18441, 42)[0]
 		if got := string(r.AppendText(nil, "web")); got != c.wantText {

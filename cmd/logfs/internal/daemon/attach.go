@@ -113,9 +113,14 @@ func (a *attached) Wait() error {
 	return a.err
 }
 
-// Detach leaves the run to its pipes, or takes the reservation back.
+// Detach leaves the run of a command to its pipes, and ends that of a pipe with
+// what it holds now: whoever has it will bring it again. Before Start it takes
+// the reservation back.
 func (a *attached) Detach() {
 	a.once.Do(a.giveUp)
+	if a.cancel != nil && a.kind == control.Pipe {
+		a.cancel(capture.ErrOver)
+	}
 	a.say(word{linger: forever})
 }
 

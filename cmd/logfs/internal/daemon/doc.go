@@ -9,6 +9,7 @@
 //   - writer: the role of bringing lines to the files, on time or late;
 //   - gap: numbers that the ring has given up and the files do not have,
 //     because the disk did not take the lines in time;
+//   - cut off: a log that a crash has ended, so that lines may be lost;
 //   - tree: the mount that shows the logs as files. Without one, all else works.
 //
 // # What happens to a batch of lines

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +53,8 @@ type Log struct {
 
 	watchdog *watchdog
 
+	cut uint64 // number of the mark that tells of a cut, 0 without one
+
 	tried atomic.Bool // somebody waits for an fsync at the end of a run
 
 	mu      sync.Mutex // guards the following; held over no I/O
@@ -86,6 +90,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 	if err := l.refill(o.Ring); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
+	l.tellOfCut()
 	return l, nil
 }
 
@@ -105,19 +110,53 @@ func (l *Log) refill(limits ring.Limits) error {
 	}
 	for _, s := range segments {
 		b := l.ring.Begin()
-		b.Skip(s.First, s.Run)
-		for line := range bytes.Lines(s.Lines) {
-			b.AddStored(line)
-		}
+		refillSegment(b, s)
 		b.Commit()
 	}
 	if _, next := l.ring.Bounds(); next != state.Next {
 		b := l.ring.Begin()
+		tellMissing(b, state.Next, l.stamps.take(l.newest(), 1))
 		b.Skip(state.Next, state.Run)
 		b.Commit()
 	}
 	return nil
 }
+
+// refillSegment adds the records of s. Lines that are none have numbers all the
+// same.
+func refillSegment(b *ring.Batch, s rotate.Segment) {
+	seq, begun := s.First, false
+	for line := range bytes.Lines(s.Lines) {
+		r, err := record.Parse(line)
+		if err != nil {
+			seq++
+			continue
+		}
+		tellMissing(b, seq, r.Stamp-1)
+		if !begun {
+			b.Skip(seq, s.Run)
+			begun = true
+		}
+		b.Add(r.Stamp, r.Kind, r.More, r.Text)
+		seq = b.Next()
+	}
+}
+
+// tellMissing adds a lost mark for the numbers up to seq that are not in the
+// files, as a reader gets it who is fed from there.
+func tellMissing(b *ring.Batch, seq uint64, t record.Stamp) {
+	if n := seq - b.Next(); seq > b.Next() {
+		b.Add(t, record.Mark, false, record.AppendLost(nil, n))
+	}
+}
+
+// clock is the time now.
+func (l *Log) clock() record.Stamp { return record.Stamp(l.now().UnixNano()) }
+
+// newest is the stamp handed out last, or, if there is none, the time now. Marks
+// about what is missing behind the last line go by it: they do not make a service
+// look as if it had spoken.
+func (l *Log) newest() record.Stamp { return cmp.Or(l.stamps.last, l.clock()) }
 
 // Ring is where readers find the lines.
 func (l *Log) Ring() *ring.Ring { return l.ring }
@@ -149,31 +188,48 @@ func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	for l.waitsLocked() {
 		l.changed.Wait()
 	}
-	first := l.stamps.take(record.Stamp(l.now().UnixNano()), len(batch))
+	first := l.stamps.take(l.clock(), len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
 		b.Add(first+record.Stamp(i), kindOf(p.Stream), p.More, p.Text)
 	}
-	hold.Begin(capture.Doing(batch[0].Stream), b.First(), b.Next())
+	l.noteLocked(hold, capture.Doing(batch[0].Stream), b)
 	if l.writer.late {
 		l.queueLocked(b)
-		l.shownLocked(hold)
 		l.mu.Unlock()
 		return
 	}
-	l.launchLocked(b, hold, goOn)
+	l.launchLocked(b, goOn)
 	l.mu.Unlock()
 	l.fly()
 }
 
-// shownLocked tells the Hold that readers see what the files do not have: it
-// will not be stored again should this process die. Where the service waits for
-// the disk, that is left to the next batch: so the last one is not lost.
-func (l *Log) shownLocked(hold *capture.Hold) {
-	if !l.block {
-		hold.Done()
+// noteLocked has the hold know which numbers b has, and be told when they are in
+// the files.
+func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch) {
+	if hold == nil {
+		return
 	}
+	hold.Begin(what, b.First(), b.Next())
+	if w := &l.writer; !slices.Contains(w.holds, hold) {
+		w.holds = append(w.holds, hold)
+	}
+}
+
+// storedLocked says that the files have all before the number next.
+func (l *Log) storedLocked(next uint64) {
+	for _, h := range l.writer.holds {
+		h.Stored(next)
+	}
+}
+
+// forget has the log know that a run is over, whose hold is about to be closed.
+func (l *Log) forget(hold *capture.Hold) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &l.writer
+	w.holds = slices.DeleteFunc(w.holds, func(h *capture.Hold) bool { return h == hold })
 }
 
 func kindOf(s capture.Stream) record.Kind {
@@ -188,9 +244,9 @@ func kindOf(s capture.Stream) record.Kind {
 func (l *Log) BeginRun(hold *capture.Hold, pid int) (run uint64) {
 	l.storeMark(hold, capture.StartMark, func(dst []byte) []byte {
 		run = l.ring.Run() + 1
+		hold.Starting(run, l.now().UnixNano())
 		return record.AppendStart(dst, run, pid)
 	})
-	hold.BeginRun(run, l.now().UnixNano())
 	return run
 }
 
@@ -201,12 +257,15 @@ func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
 	l.mu.Lock()
 	_, next := l.ring.Bounds()
 	run := l.ring.Run()
+	if next == l.cut+1 {
+		next = l.cut // the Hold knows nothing of that mark
+	}
 	held := hold.Recover(next, run)
 	l.mu.Unlock()
 	if held.Lost > 0 {
 		l.lost.Add(held.Lost)
 		l.log.Warn("lines lost with the daemon before", "count", held.Lost)
-		l.storeMark(hold, capture.OtherMark, func(dst []byte) []byte { return record.AppendLost(dst, held.Lost) })
+		l.storeMark(hold, capture.LostMark, func(dst []byte) []byte { return record.AppendLost(dst, held.Lost) })
 	}
 	if held.Run == 0 || held.Run > run {
 		l.BeginRun(hold, pid)
@@ -218,7 +277,6 @@ func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
 // disk takes too long.
 func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
 	l.storeMark(hold, capture.ExitMark, func(dst []byte) []byte { return record.AppendExit(dst, e) })
-	hold.EndRun()
 	if l.late() || !l.tried.CompareAndSwap(false, true) {
 		return // the warning is out
 	}
@@ -233,24 +291,28 @@ func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
 
 // storeMark stores one mark. It never waits for a disk that is behind.
 func (l *Log) storeMark(hold *capture.Hold, what capture.Doing, text func(dst []byte) []byte) {
+	l.storeMarkAt(l.clock, hold, what, text)
+}
+
+// storeMarkAt stores a mark with a stamp not before at.
+func (l *Log) storeMarkAt(at func() record.Stamp, hold *capture.Hold, what capture.Doing, text func(dst []byte) []byte) {
 	l.mu.Lock()
 	for l.writer.flying {
 		l.changed.Wait()
 	}
 	l.mark = text(l.mark[:0])
-	t := l.stamps.take(record.Stamp(l.now().UnixNano()), 1)
+	t := l.stamps.take(at(), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
-	hold.Begin(what, b.First(), b.Next())
+	l.noteLocked(hold, what, b)
 	if l.writer.late {
 		l.noteStartLocked(b, t)
 		l.queueLocked(b)
-		l.shownLocked(hold)
 		l.mu.Unlock()
 		return
 	}
 	done, late := make(chan struct{}), make(chan struct{})
-	l.launchLocked(b, hold, func() { close(late) })
+	l.launchLocked(b, func() { close(late) })
 	l.mu.Unlock()
 	go func() {
 		defer close(done)

@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +129,38 @@ func TestRefillKeepsToTheLimits(t *testing.T) {
 		l.Take(pieces("a", "b", "c", "d"), noStall)
 		must(t, l.Close())
 	}
+}
+
+// Lines that are no records have numbers all the same, so the lines after them
+// keep theirs at every restart. Readers are told of them.
+func TestRestartKeepsNumbersAfterLinesOfAnotherLogger(t *testing.T) {
+	l := newLogTest(t)
+	l.BeginRun(nil, 42)
+	l.Take(pieces("a"), noStall)
+	must(t, l.Close())
+	appendTo(t, filepath.Join(l.dir, "current"), "@400000006b00928d1908bac4 theirs\n@400000006b00928d1908bac5 theirs\n")
+	l.open(t)
+	l.Take(pieces("b"), noStall)
+	before := held(l.Log)
+	same(t, "held", texts(l.Log), []string{"= start run=1 pid=42", "o a", "= lost lines=2", "o b"})
+	l.reopen(t)
+	same(t, "held after another restart", texts(l.Log), []string{"= start run=1 pid=42", "o a", "= lost lines=2", "o b"})
+	for i, r := range held(l.Log) {
+		if b := before[i]; r.Seq != b.Seq || r.Run != b.Run || string(r.Text) != string(b.Text) {
+			t.Errorf("%q had number %d of run %d, has %d of run %d", r.Text, b.Seq, b.Run, r.Seq, r.Run)
+		}
+	}
+	if last := before[len(before)-1]; last.Seq != 5 {
+		t.Errorf("the line after a mark, a line and two of another logger has number %d, want 5", last.Seq)
+	}
+}
+
+func appendTo(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	_, err = f.WriteString(text)
+	must(t, errors.Join(err, f.Close()))
 }
 
 func TestLargeBatchHasItsNumbersOnDisk(t *testing.T) {

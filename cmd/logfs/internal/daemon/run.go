@@ -101,6 +101,7 @@ func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
 
 func (r *run) over() {
 	closeAll(r.streams)
+	r.svc.log.forget(r.hold)
 	r.hold.Close()
 	close(r.drained)
 	close(r.ended)
@@ -124,6 +125,7 @@ func (r *run) capture(ctx context.Context, live *sync.WaitGroup) {
 
 func (r *run) letGo() {
 	if r.holders.Add(-1) == 0 {
+		r.svc.log.forget(r.hold)
 		r.hold.Close()
 	}
 }

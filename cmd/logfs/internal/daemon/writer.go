@@ -41,10 +41,9 @@ type writer struct {
 	released bool // nobody waits for the disk any more
 	closed   bool
 
-	batch *ring.Batch   // flying
-	hold  *capture.Hold // that keeps what it is made of; may be nil
-	goOn  func()        // for when it takes too long
-	hand  stretch       // being written; the role's, not guarded while busy
+	batch *ring.Batch // flying
+	goOn  func()      // for when it takes too long
+	hand  stretch     // being written; the role's, not guarded while busy
 
 	from   uint64      // the first number not known to be in the files
 	lost   gap         // between hand and at
@@ -59,6 +58,8 @@ type writer struct {
 	missed  uint64        // lines lost since then
 	wait    time.Duration // until the next attempt
 	retry   *time.Timer
+
+	holds []*capture.Hold // told what is in the files: mostly one
 
 	writes  uint64 // begun, so that the watchdog can tell them apart
 	seen    uint64 // by the watchdog
@@ -102,9 +103,9 @@ func (l *Log) crowdedLocked(part int) bool {
 }
 
 // launchLocked makes b the batch that flies. The caller calls fly next.
-func (l *Log) launchLocked(b *ring.Batch, hold *capture.Hold, goOn func()) {
+func (l *Log) launchLocked(b *ring.Batch, goOn func()) {
 	w := &l.writer
-	w.busy, w.flying, w.batch, w.hold, w.goOn = true, true, b, hold, goOn
+	w.busy, w.flying, w.batch, w.goOn = true, true, b, goOn
 	w.hand.chunks, w.hand.first, w.hand.next, w.hand.run = b.Chunks(), b.First(), b.Next(), b.Run()
 	w.from = b.First()
 	l.beginWriteLocked()
@@ -134,8 +135,8 @@ func (l *Log) fly() {
 		l.fallBehindLocked()
 		l.refusedLocked(err)
 	} else {
-		w.hold.Done()
-		w.busy, w.flying, w.hold, w.goOn = false, false, nil, nil
+		l.storedLocked(w.batch.Next())
+		w.busy, w.flying, w.goOn = false, false, nil
 		l.publish(w.batch)
 		l.changed.Broadcast()
 	}
@@ -177,8 +178,7 @@ func (l *Log) look() bool {
 // in the files.
 func (l *Log) fallBehindLocked() {
 	w := &l.writer
-	l.shownLocked(w.hold)
-	w.late, w.flying, w.hold, w.goOn = true, false, nil, nil
+	w.late, w.flying, w.goOn = true, false, nil
 	w.since, w.missed, w.warned, w.moving = time.Now(), 0, false, true
 	w.hand.pins = w.batch.CommitHeld()
 	_, w.at = l.ring.Held()
@@ -244,6 +244,7 @@ func (l *Log) follow(err error) error {
 		}
 		if wrote {
 			w.refused, w.wait = false, 0
+			l.storedLocked(w.hand.next)
 		}
 		if w.closed || !l.takeNextLocked() {
 			l.onTimeLocked()
@@ -349,6 +350,8 @@ func (l *Log) onTimeLocked() {
 	}
 	w.busy, w.moving, w.late, w.refused, w.wait = false, false, false, false, 0
 	w.starts = nil
+	_, next := l.ring.Bounds()
+	l.storedLocked(next)
 	l.ring.Keep(ring.KeepNone)
 	if l.shrink != nil {
 		l.ring.Resize(*l.shrink)
