@@ -17,15 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// configure writes the main file, or a fragment of the name given.
-func (d *daemon) configure(fragment, text string) {
+// dropIn writes a fragment of the configuration.
+func (d *daemon) dropIn(name, text string) {
 	d.t.Helper()
-	path := d.conf
-	if fragment != "" {
-		path = filepath.Join(d.dir, "conf.d", fragment)
-		must(d.t, os.MkdirAll(filepath.Dir(path), 0o755))
-	}
-	must(d.t, os.WriteFile(path, []byte(text), 0o644))
+	dir := filepath.Join(d.dir, "conf.d")
+	must(d.t, os.MkdirAll(dir, 0o755))
+	must(d.t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 }
 
 // reload sends HUP and returns when the daemon has done what that asks for.
@@ -53,20 +50,24 @@ func TestReloadUnderLoad(t *testing.T) {
 	lagging := startClient(t, setting{}, "/bin/sh", "-c", `exec cat "$0"`, d.path("web", "follow"))
 	lagging.awaitText(numbered(1))
 	must(t, lagging.cmd.Process.Signal(syscall.SIGSTOP))
+	d.awaitState("web", "running")
+	d.awaitState("db", "running")
 	pids := []string{d.statusOf("web")[statusPID], d.statusOf("db")[statusPID]}
 
 	const reloads = 20
 	var seen strings.Builder
 	for i := range reloads {
-		d.configure("", fmt.Sprintf("[defaults]\nkeep = 100000\nring-lines = %d\nring-bytes = %q\nsize = %q\ncompress = %q\nrotate = %q\nfull = %q\nline-limit = %d\nsync = %q\nmode = %q\n",
+		d.configure(fmt.Sprintf("[defaults]\nkeep = 100000\nring-lines = %d\nring-bytes = %q\nsize = %q\ncompress = %q\nrotate = %q\nfull = %q\nline-limit = %d\nsync = %q\nmode = %q\n",
 			[]int{50_000, 2000, 20_000, 3000}[i%4], []string{"64MiB", "1MiB", "300KiB"}[i%3],
 			[]string{"64KiB", "1MiB", "100KB"}[i%3], []string{"gzip", "none", "zstd"}[i%3], []string{"none", "daily", "hourly"}[i%3],
-			[]string{"drop", "block"}[i%2], []int{128, 10_000}[i%2], []string{"10ms", "1s"}[i%2], []string{"0700", "0755"}[i%2])+services)
+			[]string{"drop", "block"}[i%2], []int{128, 10_000}[i%2], []string{"10ms", "1s"}[i%2], []string{"0700", "0755"}[i%2]) + services)
 		d.reload()
 		seen.WriteString(web.await(numbered(last/(reloads+2)*(i+1)) + "\n"))
 	}
-	if now := []string{d.statusOf("web")[statusPID], d.statusOf("db")[statusPID]}; now[0] != pids[0] || now[1] != pids[1] {
-		t.Errorf("the services have the pids %q, had %q", now, pids)
+	for i, name := range []string{"web", "db"} {
+		if now := d.statusOf(name); now[statusRun] != "1" || now[statusState] == "running" && now[statusPID] != pids[i] {
+			t.Errorf("the service that had pid %s is %q now", pids[i], now)
+		}
 	}
 	seen.WriteString(web.await(numbered(last) + "\n"))
 	db.await(numbered(last) + "\n")
@@ -75,7 +76,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	must(t, lagging.cmd.Process.Signal(syscall.SIGCONT))
 
 	// The end of the services is the end of their files.
-	d.configure("", "")
+	d.configure("")
 	d.reload()
 	if err := errors.Join(web.awaitEnd(), db.awaitEnd()); err != nil {
 		t.Errorf("followers of removed services ended with %v", err)
@@ -137,7 +138,7 @@ func TestReloadOfDropIns(t *testing.T) {
 
 	const db = "[service.db]\ncommand = \"trap 'echo db ends; exit 3' TERM; echo db is up; while :; do sleep 0.05; done 2>/dev/null\"\n"
 	for run := 1; run <= 2; run++ {
-		d.configure("db.toml", db)
+		d.dropIn("db.toml", db)
 		d.reload()
 		follower := d.watch("db", "follow")
 		follower.await(fmt.Sprintf("run %d started", run))
@@ -166,6 +167,30 @@ func TestReloadOfDropIns(t *testing.T) {
 	}
 }
 
+// A command that has outlived its daemon is ended by the next one's reload.
+func TestReloadAfterAKill(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, "[service.web]\ncommand = \"echo up; exec sleep 1000\"\n")
+	d.expectLog("stale mount|not closed cleanly|torn")
+	d.start()
+	d.watch("web", "follow").await("up\n")
+	before := d.statusOf("web")
+	d.kill()
+	d.start()
+	d.awaitState("web", "running")
+	if after := d.statusOf("web"); after[statusPID] != before[statusPID] {
+		t.Errorf("the service was %q, is %q", before, after)
+	}
+	web := d.watch("web", "follow")
+	d.configure("")
+	d.reload()
+	web.await("-- web run 1 killed by SIGTERM")
+	if err := web.awaitEnd(); err != nil {
+		t.Errorf("a follower of the removed service ended with %v", err)
+	}
+	d.verified(d.logdir("web"))
+}
+
 // Every mistake is said, with its place, and changes nothing; so do other
 // places for what cannot move.
 func TestReloadOfBadFile(t *testing.T) {
@@ -190,8 +215,8 @@ func TestReloadOfBadFile(t *testing.T) {
 	} {
 		must(t, os.MkdirAll(d.store, 0o750))
 		must(t, os.WriteFile(d.logdir("file"), nil, 0o644))
-		d.configure("", tt.main)
-		d.configure("x.toml", tt.fragment)
+		d.configure(tt.main)
+		d.dropIn("x.toml", tt.fragment)
 		must(t, d.cmd.Process.Signal(unix.SIGHUP))
 		for _, text := range tt.says {
 			text = strings.ReplaceAll(text, "$D", d.dir)
@@ -208,8 +233,8 @@ func TestReloadOfBadFile(t *testing.T) {
 		}
 	}
 	// What is right again is taken, and what has not changed not touched.
-	d.configure("x.toml", "")
-	d.configure("", good)
+	d.dropIn("x.toml", "")
+	d.configure(good)
 	d.reload()
 	if after := d.statusOf("web"); after[statusPID] != before[statusPID] {
 		t.Errorf("the service was %q, is %q", before, after)
@@ -223,16 +248,16 @@ func TestReloadOfPlaces(t *testing.T) {
 	places := func(store string) string {
 		return fmt.Sprintf("mount = %q\nstore = %q\n", d.mount, store)
 	}
-	d.configure("", places(d.store))
+	d.configure(places(d.store))
 	d.startWith("daemon", "--config", d.conf, "--socket", d.sock)
-	d.configure("", "socket = \"/by/no/flag\"\n"+places(d.store+"2")+"[service.web]\n")
+	d.configure("socket = \"/by/no/flag\"\n" + places(d.store+"2") + "[service.web]\n")
 	d.expectLog(`not reloaded.*store: cannot change from`)
 	must(t, d.cmd.Process.Signal(unix.SIGHUP))
 	d.awaitLog(fmt.Sprintf(`%s:3: store: cannot change from \"%s\" to \"%[2]s2\" while the daemon runs: want \"%[2]s\", or restart the daemon`, d.conf, d.store))
 	if _, err := os.Stat(d.path("web")); err == nil {
 		t.Error("a part of the file was used")
 	}
-	d.configure("", "socket = \"/by/no/flag\"\n"+places(d.store)+"[service.web]\n")
+	d.configure("socket = \"/by/no/flag\"\n" + places(d.store) + "[service.web]\n")
 	d.reload()
 	if _, err := os.Stat(d.path("web")); err != nil {
 		t.Error(err)
@@ -251,7 +276,7 @@ func TestReloadOfCommand(t *testing.T) {
 	web.await("first\n")
 	db.await("db\n")
 	before := d.statusOf("db")
-	d.configure("", conf("second"))
+	d.configure(conf("second"))
 	d.reload()
 	between := web.await("second\n")
 	if !regexp.MustCompile(`^-- web run 1 killed by SIGTERM after \S+ --\n-- web run 2 started \S+ pid \d+ --\nsecond\n$`).MatchString(between) {
@@ -292,7 +317,7 @@ func TestReloadOfPermissions(t *testing.T) {
 		{"group = \"65534\"", 0o750, true},
 		{"mode = \"0700\"\ngroup = \"65534\"", 0o700, false},
 	} {
-		d.configure("", "[service.web]\n"+tt.settings+"\n[service.db]\n")
+		d.configure("[service.web]\n" + tt.settings + "\n[service.db]\n")
 		d.reload()
 		for _, file := range []string{"current", "seq", "stdout/current"} {
 			if reads("web", file) != tt.may {
@@ -319,7 +344,7 @@ func TestReloadOfDefaults(t *testing.T) {
 		b, err := os.ReadFile(d.path("job", "stdout", "current"))
 		return err == nil && string(b) == "one\n"
 	})
-	d.configure("", "list-follow = false\n[defaults]\nmarks = false\nmode = \"0711\"\n")
+	d.configure("list-follow = false\n[defaults]\nmarks = false\nmode = \"0711\"\n")
 	d.reload()
 	if st := stat(t, d.path("job")); st.Mode&0o777 != 0o711 {
 		t.Errorf("the mode is %o, want 711", st.Mode&0o777)
