@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"logfs/ring"
 )
@@ -70,6 +71,31 @@ func TestListFollowChanges(t *testing.T) {
 		}
 		if got := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "follow" }); got != shown {
 			t.Errorf("follow listed: %v, want %v", got, shown)
+		}
+	}
+}
+
+// Nothing holds on to a service that is gone: not its ring, and not its files.
+func TestNothingIsLeftOfARemovedService(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	for _, name := range []string{"current", "stdout/seq"} {
+		m.cat(name)
+	}
+	left := func() int {
+		m.s.tree.mu.Lock()
+		defer m.s.tree.mu.Unlock()
+		return len(m.s.tree.nodes)
+	}
+	if left() == 0 {
+		t.Fatal("the kernel has forgotten at once: nothing is tested")
+	}
+	m.s.Remove("web")
+	for deadline := time.After(10 * time.Second); left() > 0; {
+		select {
+		case <-deadline:
+			t.Fatalf("the kernel still knows %d files", left())
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

@@ -128,7 +128,8 @@ func (s *Server) Add(svc Service) (*Entry, error) {
 }
 
 // Remove takes a service out of the tree. Its followers read to the end of
-// what is there and then find the end of the file.
+// what is there and then find the end of the file. Nothing is left of it when
+// they have closed that.
 func (s *Server) Remove(name string) {
 	s.tree.mu.Lock()
 	e := s.tree.entries[name]
@@ -139,6 +140,7 @@ func (s *Server) Remove(name string) {
 	s.tree.mu.Unlock()
 	if e != nil {
 		e.end()
+		s.dev.notifyEntry(rootID, name)
 	}
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"reflect"
+	"runtime"
 	"slices"
 
 	"logfs/cmd/logfs/internal/config"
@@ -44,6 +45,10 @@ func (d *Daemon) Reload(c config.Config) error {
 	}
 	p.carryOut(d)
 	d.o.Log.Info("configuration reloaded", "added", len(added), "removed", len(p.removed), "changed", len(p.changed))
+	if len(p.removed) > 0 {
+		// The descriptors of retired logdirs that nobody reads are closed.
+		defer func() { go runtime.GC() }() // when they are not in our hands any more
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,35 @@ func TestReloadAddsAndRemoves(t *testing.T) {
 	dt.lives(t, "goes", 2)
 	if dt.find("stays") != nil || dt.find("quiet") != nil || len(dt.list()) != 1 {
 		t.Errorf("%d services, want one", len(dt.list()))
+	}
+}
+
+// A retired logdir is closed when nobody reads it any more.
+func TestReloadLeavesNothingOpen(t *testing.T) {
+	dt := openDaemon(t, newOptions(t, config.Service{Name: "web"}))
+	dir := filepath.Join(dt.o.Config.Store, "web")
+	open := func() (n int) {
+		fds, err := filepath.Glob("/proc/self/fd/*")
+		must(t, err)
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, dir) {
+				n++
+			}
+		}
+		return n
+	}
+	if open() == 0 {
+		t.Fatal("nothing is open: nothing is tested")
+	}
+	must(t, dt.Reload(dt.with(t)))
+	deadline := time.After(patience)
+	for open() > 0 {
+		runtime.GC()
+		select {
+		case <-deadline:
+			t.Fatalf("%d descriptors are left", open())
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
 
