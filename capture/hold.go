@@ -117,6 +117,27 @@ func file(fd int) *os.File { return os.NewFile(uintptr(fd), "hold") }
 // HoldFiles is how many descriptors a Hold has.
 const HoldFiles = 3
 
+// Waiting returns how many bytes of a run are in no file: in the Hold of these
+// descriptors, and in its inputs, as far as these tell. The process that has
+// opened the Hold must be gone.
+func Waiting(hold, inputs []*os.File) (n int) {
+	for _, f := range append(inputs[:len(inputs):len(inputs)], hold[1]) {
+		if in, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCINQ); err == nil {
+			n += in
+		}
+	}
+	mem, err := mapMemory(int(hold[0].Fd()))
+	if err != nil {
+		return n
+	}
+	defer unix.Munmap(mem)
+	h := &Hold{mem: mem}
+	for _, s := range h.slot(h.active().Load()).Spans {
+		n += int(s.End - s.Start)
+	}
+	return n
+}
+
 func newMemory() (int, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("logfs-hold", flags|unix.MFD_NOEXEC_SEAL)

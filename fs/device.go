@@ -67,6 +67,31 @@ func (d *device) close() {
 	syscall.Close(d.fd)
 }
 
+// greet answers the kernel's first request, INIT, which is there as soon as
+// the file system is mounted. All others wait until it is answered, so none is
+// lost when greet has returned. To ask the mount something instead would be
+// dangerous: a process that is killed while it waits for an answer of its own
+// never ends.
+func (d *device) greet(p protocol) error {
+	in, out := make([]byte, requestSize), make([]byte, replySize)
+	n, err := syscall.Read(d.fd, in)
+	for errors.Is(err, syscall.EINTR) {
+		n, err = syscall.Read(d.fd, in)
+	}
+	if err != nil {
+		return err
+	}
+	n, st := p.HandleRequest([][]byte{in[:n]}, [][]byte{out})
+	if !st.Ok() {
+		return syscall.Errno(st)
+	}
+	d.write(out[:n])
+	if code := int32(binary.NativeEndian.Uint32(out[4:])); code != 0 {
+		return syscall.Errno(-code)
+	}
+	return nil
+}
+
 // serve starts the loops. They end when the file system is unmounted or the
 // connection aborted.
 func (d *device) serve(p protocol, o own) {

@@ -14,12 +14,19 @@ import (
 // with requests and answers is the same.
 func testDevice(t *testing.T, p protocol, o own) (kernel int, d *device) {
 	t.Helper()
+	kernel, d = quietDevice(t)
+	d.serve(p, o)
+	return kernel, d
+}
+
+// quietDevice is one whose loops have not begun.
+func quietDevice(t *testing.T) (kernel int, d *device) {
+	t.Helper()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d = &device{fd: pair[0], log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	d.serve(p, o)
 	t.Cleanup(func() {
 		syscall.Shutdown(pair[1], syscall.SHUT_RDWR) // each loop reads an empty message, and ends
 		d.done.Wait()
@@ -72,6 +79,34 @@ func TestDeviceLeavesRequestsToTheProtocol(t *testing.T) {
 		ask(t, kernel, 3, unique)
 		if u, st, payload := hear(t, kernel); u != unique || st != 0 || string(payload) != "ok" {
 			t.Errorf("answer to %d: %d, status %d, %q", unique, u, st, payload)
+		}
+	}
+}
+
+// The kernel's first request is answered before the loops begin, and a mount
+// that can be of no use is an error.
+func TestDeviceGreets(t *testing.T) {
+	for _, tt := range []struct {
+		status fuse.Status
+		code   int32 // in the answer
+		want   error
+	}{{want: nil}, {code: -int32(syscall.EPROTO), want: syscall.EPROTO}, {status: fuse.EIO, want: syscall.EIO}} {
+		kernel, d := quietDevice(t)
+		ask(t, kernel, 26, 1)
+		err := d.greet(protocolFunc(func(in, out [][]byte) (int, fuse.Status) {
+			copy(out[0], in[0][:outHeaderSize])
+			binary.NativeEndian.PutUint32(out[0], outHeaderSize)
+			binary.NativeEndian.PutUint32(out[0][4:], uint32(tt.code))
+			return outHeaderSize, tt.status
+		}))
+		if err != tt.want {
+			t.Errorf("status %v, code %d: %v, want %v", tt.status, tt.code, err, tt.want)
+		}
+		if tt.status != fuse.OK {
+			continue
+		}
+		if unique, code, _ := hear(t, kernel); unique != 1 || code != tt.code {
+			t.Errorf("the kernel heard %d, %d", unique, code)
 		}
 	}
 }

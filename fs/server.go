@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -9,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -62,17 +62,18 @@ func Mount(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(o, dir, fd)
-	s.dev.serve(newProtocol(s), s)
+	p := newProtocol(s)
+	if err := s.dev.greet(p); err != nil {
+		s.dev.close()
+		return nil, errors.Join(fmt.Errorf("cannot use the mount on %q: %w", s.dir, err), detach(s.dir))
+	}
+	s.dev.serve(p, s)
 	go func() {
 		s.dev.done.Wait()
 		s.dev.close()
 		s.tree.clear()
 		close(s.done)
 	}()
-	if err := s.answers(); err != nil {
-		s.Close()
-		return nil, err
-	}
 	return s, nil
 }
 
@@ -101,16 +102,6 @@ type logWriter struct{ log *slog.Logger }
 func (w logWriter) Write(b []byte) (int, error) {
 	w.log.Debug("go-fuse", "message", string(b))
 	return len(b), nil
-}
-
-// answers asks the new mount something, so that it has been set up when Mount
-// returns and everything that is asked afterwards is answered.
-func (s *Server) answers() error {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(s.dir, &st); err != nil {
-		return fmt.Errorf("cannot use the mount on %q: %w", s.dir, err)
-	}
-	return nil
 }
 
 // Add shows a service.

@@ -8,13 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ext4Disk gives a service an ext4 of its own, of 64 MiB.
+func (d *daemon) ext4Disk(name string) (dir string) {
+	d.t.Helper()
+	dir = d.logdir(name)
+	must(d.t, os.MkdirAll(dir, 0o750))
+	d.loopDisk(dir, filepath.Join(d.dir, "image"))
+	must(d.t, os.Remove(filepath.Join(dir, "lost+found")))
+	return dir
+}
+
 // frozenDisk gives a service a file system whose writes can be held up.
 func (d *daemon) frozenDisk(name string) (freeze, thaw func()) {
 	t := d.t
 	t.Helper()
-	dir := d.logdir(name)
-	must(t, os.MkdirAll(dir, 0o750))
-	d.loopDisk(dir, filepath.Join(d.dir, "image"))
+	dir := d.ext4Disk(name)
 	f, err := os.Open(dir)
 	must(t, err)
 	frozen := false
@@ -62,6 +70,9 @@ func TestDiskStalls(t *testing.T) {
 				return d.statusNumber("web", statusLost) > 1000 ||
 					full == "block" && d.statusNumber("web", statusLast) > 4900
 			})
+			if n := d.statusNumber("web", statusLines); n > 4000 {
+				t.Errorf("%d lines in memory while the disk stalls, want 4000 at most", n)
+			}
 			thaw()
 			d.awaitLog("takes writes again")
 			w.await(numbered(last) + "\n")

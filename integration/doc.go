@@ -10,10 +10,12 @@
 // Vocabulary: a feed is a service fed by the test; a watch is the test's own
 // blocked reader; a client is the program under test; a numbered line is one
 // whose whole text follows from its number, so that any output can be checked
-// byte for byte; a machine has processes, mounts and files of its own, for what
-// has to be installed, or run by an init.
+// byte for byte; a peer is another logger, and a seat is where logfs or a peer
+// is killed and replaced while its pipe stays; a machine has processes,
+// mounts and files of its own, for what has to be installed, or run by an init.
 //
 // Environment: LOGFS_TEST_RACE=1 builds the binary with the race detector,
 // LOGFS_TEST_COVER=DIR builds it with coverage and collects that in DIR,
-// LOGFS_REQUIRE_TOOLS=1 turns a missing client tool from a skip into a failure.
+// LOGFS_REQUIRE_TOOLS=1 turns a missing client tool from a skip into a failure,
+// LOGFS_LONG=1 has loggers killed hundreds of times instead of dozens.
 package integration

@@ -85,13 +85,23 @@ func (d *daemon) daemonArgs() []string {
 
 // startWith runs logfs with args and --ready-fd, and waits for readiness.
 func (d *daemon) startWith(args ...string) {
+	d.t.Helper()
+	if !d.launch(nil, args...) {
+		d.kill()
+		d.t.Fatalf("daemon did not become ready, its log:\n%s", d.log)
+	}
+}
+
+// launch runs logfs with args and --ready-fd, by way of the command tracer if
+// there is one, and says whether it has become ready.
+func (d *daemon) launch(tracer []string, args ...string) bool {
 	t := d.t
 	t.Helper()
 	ready, w, err := os.Pipe()
 	must(t, err)
 	defer ready.Close()
-	sub, rest := args[0], args[1:]
-	d.cmd = exec.Command(logfsBin, append([]string{sub, "--ready-fd", "3"}, rest...)...)
+	argv := slices.Concat(tracer, []string{logfsBin, args[0], "--ready-fd", "3"}, args[1:])
+	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Env = append(os.Environ(), d.env)
 	d.cmd.Dir = d.dir
 	d.cmd.ExtraFiles = []*os.File{w}
@@ -99,12 +109,13 @@ func (d *daemon) startWith(args ...string) {
 	d.cmd.Stderr = d.log
 	must(t, d.cmd.Start())
 	w.Close()
-	d.exited = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(d.cmd, d.exited)
-	if !d.awaitReady(ready) {
-		d.kill()
-		t.Fatalf("daemon did not become ready, its log:\n%s", d.log)
+	d.exited = ended(d.cmd)
+	if tracer != nil { // which keeps it open
+		_ = ready.SetReadDeadline(time.Now().Add(patience))
+		n, err := ready.Read(make([]byte, 1))
+		return n == 1 && err == nil
 	}
+	return d.awaitReady(ready)
 }
 
 func (d *daemon) awaitReady(ready *os.File) bool {
@@ -311,6 +322,22 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// ended is closed when the command, which has been started, has ended.
+func ended(cmd *exec.Cmd) chan struct{} {
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }()
+	return done
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func must(t testing.TB, err error) {

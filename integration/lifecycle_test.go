@@ -1,10 +1,15 @@
 package integration
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -222,4 +227,46 @@ func TestUnmountedFromOutside(t *testing.T) {
 	if m := mountsUnder(d.dir); len(m) != 0 {
 		t.Errorf("still mounted: %q", m)
 	}
+}
+
+// A daemon that is killed while it mounts is gone. One that waited for an
+// answer of its own would never end, and keep the store. Its writes are delayed
+// so that it can be seen to wait.
+func TestKilledWhileMounting(t *testing.T) {
+	t.Parallel()
+	needTools(t, "strace")
+	d := newDaemon(t, "")
+	ready, w, err := os.Pipe()
+	must(t, err)
+	defer ready.Close()
+	argv := append([]string{"-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:delay_enter=100000",
+		logfsBin, "daemon", "--ready-fd", "3"}, d.daemonArgs()[1:]...)
+	cmd := exec.Command(lookTool("strace"), argv...)
+	cmd.ExtraFiles = []*os.File{w}
+	must(t, cmd.Start())
+	w.Close()
+	up := make(chan struct{})
+	go func() { _, _ = ready.Read(make([]byte, 1)); close(up) }()
+	exited := ended(cmd)
+	eventually(t, func() string { return "the daemon to be up" },
+		func() bool { return isClosed(up) || waitsForMount(cmd.Process.Pid) })
+	must(t, cmd.Process.Kill())
+	select {
+	case <-exited:
+	case <-time.After(patience):
+		_ = unix.Unmount(d.mount, unix.MNT_FORCE) // which ends it
+		t.Fatal("the daemon has survived SIGKILL")
+	}
+}
+
+// waitsForMount says whether a thread of a process waits for an answer of a
+// FUSE file system.
+func waitsForMount(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
+	for _, path := range threads {
+		if at, _ := os.ReadFile(path); string(at) == "request_wait_answer" {
+			return true
+		}
+	}
+	return false
 }

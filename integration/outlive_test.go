@@ -51,15 +51,16 @@ env = { LOGFS_TEST_HELPER = "emit" }
 	}
 	d.watch("own", "stdout", "follow").await(numbered(lines) + "\n")
 	d.stop()
-	for _, name := range []string{"run", "pipe", "own"} {
+	ends := map[string]string{"run": "code=0", "pipe": "after=", "own": "signal=TERM"}
+	for name := range ends {
 		d.verified(d.logdir(name))
 		a := accountOfFiles(t, d.logdir(name))
 		if a.lines != lines || a.marks != 0 || a.runs != 1 {
 			t.Errorf("%s: %d lines in %d runs, %d lost in %d marks, want %d lines in one run", name, a.lines, a.runs, a.lost, a.marks, lines)
 		}
 		stored := readLogdir(t, d.logdir(name))
-		if last := stored[len(stored)-1]; !strings.Contains(last, " = exit ") {
-			t.Errorf("%s: no exit mark at the end: %q", name, last)
+		if last := stored[len(stored)-1]; !strings.Contains(last, " = exit "+ends[name]) {
+			t.Errorf("%s ends with %q, want exit %s", name, last, ends[name])
 		}
 	}
 	t.Logf("%d kills, 3 services of %d lines each: none lost, none repeated, none torn", n, lines)

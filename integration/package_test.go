@@ -148,13 +148,16 @@ func (m *machine) reloads() {
 	m.is("systemctl is-active logfs", "active\n")
 }
 
-// restarts: a killed daemon is started again, over its dead mount; with a
-// mistake in the configuration it stays down.
+// restarts: a killed daemon is started again, over its dead mount, and goes on
+// with the run of its service; with a mistake in the configuration it stays down.
 func (m *machine) restarts() {
 	m.t.Helper()
+	before := m.do("pgrep -u nobody -x sleep")
 	m.do("rm /etc/logfs/conf.d/bad.toml && systemctl kill --kill-who=main --signal=KILL logfs")
 	m.eventually("systemctl show --property=NRestarts logfs && systemctl is-active logfs", "NRestarts=1\nactive\n")
-	m.eventually("cat /mnt/logs/who/current", "run 2 started")
+	m.eventually("logfs status", "who running 1 ")
+	m.is("pgrep -u nobody -x sleep", before)
+	m.is("grep -c started /mnt/logs/who/current", "1\n")
 	m.write("/etc/logfs/conf.d/bad.toml", "[service.bad]\nkeep = 0\n")
 	m.try("systemctl restart logfs")
 	m.is("systemctl show --property=ExecMainStatus --property=NRestarts --property=ActiveState logfs",

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"logfs/capture"
 	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/daemon"
 	"logfs/cmd/logfs/internal/exit"
@@ -34,7 +33,7 @@ var holdCommand = command{
 func runHold() (status int, err error) {
 	// The command dies with the thread that has started it.
 	runtime.LockOSThread()
-	// Caught, not ignored: the command would inherit that.
+	// Caught and left alone: the command would inherit that they are ignored.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock} {
 		syscall.CloseOnExec(fd)
@@ -68,12 +67,13 @@ func runHold() (status int, err error) {
 }
 
 func holdService(spec daemon.Holding, streams []*os.File) (control.Run, error) {
-	hold, err := capture.NewHold()
-	if err != nil {
-		return nil, exit.Refusedf("%w", err)
+	a := control.Attach{Name: spec.Service.Name, Kind: control.Command, Streams: streams, Service: true}
+	if err := withHold(&a); err != nil {
+		return nil, err
 	}
-	dial := func() (*control.Client, error) { return control.Dial(spec.Socket) }
-	return control.HoldLater(dial, control.Attach{
-		Name: spec.Service.Name, Kind: control.Command, Streams: streams, Hold: hold, Service: true,
-	}, func(string) {}), nil
+	return control.HoldLater(a, control.Next{
+		Dial:  func() (*control.Client, error) { return control.Dial(spec.Socket) },
+		Say:   func(string) {},
+		Waits: waits(a),
+	}), nil
 }

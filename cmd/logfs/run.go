@@ -112,10 +112,10 @@ func warn(c *console, err error) {
 // pipes makes the pipes of stdout and stderr.
 func pipes() (streams, ends []*os.File, err error) {
 	for range 2 {
-		r, w, err := os.Pipe()
+		r, w, err := daemon.Pipe()
 		if err != nil {
 			closeFiles(append(streams, ends...))
-			return nil, nil, exit.Refusedf("cannot make a pipe: %w", err)
+			return nil, nil, exit.Refusedf("%w", err)
 		}
 		streams, ends = append(streams, r), append(ends, w)
 	}

@@ -66,14 +66,27 @@ func (p *places) attach(c *console, w way, a control.Attach) (control.Run, error
 	if !ok {
 		return w.Attach(a)
 	}
-	hold, err := capture.NewHold()
-	if err != nil {
-		closeFiles(a.Streams)
-		return nil, exit.Refusedf("%w", err)
+	if err := withHold(&a); err != nil {
+		return nil, err
 	}
-	a.Hold = hold
-	say := func(text string) { fmt.Fprintf(c.err, "logfs: %s\n", text) }
-	return control.Hold(there.Client, p.dial, a, say)
+	return control.Hold(there.Client, a, control.Next{
+		Dial:  p.dial,
+		Say:   func(text string) { fmt.Fprintf(c.err, "logfs: %s\n", text) },
+		Waits: waits(a),
+	})
+}
+
+// withHold makes the Hold of a run. After an error the streams are closed.
+func withHold(a *control.Attach) (err error) {
+	if a.Hold, err = capture.NewHold(); err != nil {
+		closeFiles(a.Streams)
+		return exit.Refusedf("%w", err)
+	}
+	return nil
+}
+
+func waits(a control.Attach) func() int {
+	return func() int { return capture.Waiting(a.Hold, a.Streams) }
 }
 
 // alone begins a daemon inside this process, for one service with the built-in

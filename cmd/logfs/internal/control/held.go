@@ -13,14 +13,26 @@ import (
 	"logfs/ring/record"
 )
 
-// How often a daemon that is gone is looked for, and for how long once the run
-// has ended: then its last lines are all that is waited for.
+// How often a daemon that is gone is looked for; after how long that is said; and
+// how long it is looked for once the run has ended: while there are lines that it
+// should get, or its exit mark only.
 const (
-	firstLook   = 20 * time.Millisecond
-	lastLook    = 250 * time.Millisecond
-	sayAfter    = 5 * time.Second
-	endPatience = 10 * time.Second
+	firstLook    = 20 * time.Millisecond
+	lastLook     = 250 * time.Millisecond
+	sayAfter     = 5 * time.Second
+	linePatience = 10 * time.Second
+	markPatience = time.Second
 )
+
+// Next is what a Held needs to go on when its daemon is gone.
+type Next struct {
+	// Dial connects to the next daemon.
+	Dial func() (*Client, error)
+	// Say is told if there is none for long.
+	Say func(string)
+	// Waits is how many bytes of the run no daemon has stored.
+	Waits func() int
+}
 
 // A Held is a run whose pipes this process keeps open, with a Hold, so that the
 // daemon may end, be killed and come back: what the service says meanwhile waits
@@ -28,10 +40,9 @@ const (
 //
 // One goroutine may be in Wait while another calls Exit. Start comes before.
 type Held struct {
-	dial   func() (*Client, error)
+	next   Next
 	attach Attach // its files are ours; daemons get duplicates
 	pid    int
-	say    func(string)
 
 	ended   chan struct{} // closed by Exit
 	exiting sync.Once
@@ -43,10 +54,9 @@ type Held struct {
 }
 
 // Hold takes the name for a run that is held here, and owns the connection and
-// the files from now on. Later daemons are found by dial; say is told if that
-// takes long.
-func Hold(c *Client, dial func() (*Client, error), a Attach, say func(string)) (*Held, error) {
-	h := HoldLater(dial, a, say)
+// the files from now on.
+func Hold(c *Client, a Attach, next Next) (*Held, error) {
+	h := HoldLater(a, next)
 	h.client = c
 	var err error
 	if h.run, err = h.attachTo(c); err != nil {
@@ -57,8 +67,8 @@ func Hold(c *Client, dial func() (*Client, error), a Attach, say func(string)) (
 }
 
 // HoldLater is Hold for a run that is begun in any case: Wait takes the name.
-func HoldLater(dial func() (*Client, error), a Attach, say func(string)) *Held {
-	return &Held{dial: dial, attach: a, say: say, ended: make(chan struct{})}
+func HoldLater(a Attach, next Next) *Held {
+	return &Held{next: next, attach: a, ended: make(chan struct{})}
 }
 
 func (h *Held) attachTo(c *Client) (Run, error) {
@@ -156,34 +166,69 @@ func (h *Held) letGo() {
 func (h *Held) findNext() error {
 	h.letGo()
 	began, said := time.Now(), false
-	var patience <-chan time.Time
-	ended := h.ended
+	var since time.Time // when the run was over
 	look := time.NewTimer(0)
 	defer look.Stop()
 	for wait := firstLook; ; wait = min(2*wait, lastLook) {
-		select {
-		case <-look.C:
-		case <-ended:
-			ended, patience = nil, time.After(endPatience)
-			continue
-		case <-patience:
-			return fmt.Errorf("the daemon is gone, and no other came for %v", endPatience)
-		}
+		<-look.C
 		err := h.tryNext()
 		if err == nil {
 			return nil
 		}
+		if since.IsZero() && h.over() {
+			since = time.Now()
+		}
+		if !since.IsZero() {
+			if err := h.giveUp(time.Since(since)); err != nil {
+				return err
+			}
+		}
 		if !said && time.Since(began) > sayAfter {
 			said = true
-			h.say(fmt.Sprintf("the output of %q waits for a daemon: %v", h.attach.Name, err))
+			h.next.Say(fmt.Sprintf("the output of %q waits for a daemon: %v", h.attach.Name, err))
 		}
 		look.Reset(wait)
 	}
 }
 
+// over says whether nothing is to be expected from the run: it was said to have
+// ended, or nobody can write to its streams any more.
+func (h *Held) over() bool {
+	select {
+	case <-h.ended:
+		return true
+	default:
+	}
+	fds := make([]unix.PollFd, len(h.attach.Streams))
+	for i, f := range h.attach.Streams {
+		fds[i].Fd = int32(f.Fd())
+	}
+	if _, err := unix.Poll(fds, 0); err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		if fd.Revents&(unix.POLLHUP|unix.POLLERR) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// giveUp is why the run, which is over for so long, waits for no other daemon.
+func (h *Held) giveUp(waited time.Duration) error {
+	n := h.next.Waits()
+	switch {
+	case n > 0 && waited > linePatience:
+		return fmt.Errorf("the daemon is gone, and no other came for %v: %d bytes are lost", linePatience, n)
+	case n == 0 && waited > markPatience:
+		return errors.New("the daemon is gone, and no other came for the exit mark")
+	}
+	return nil
+}
+
 // tryNext attaches to a daemon, if there is one, and tells it what it has to know.
 func (h *Held) tryNext() error {
-	c, err := h.dial()
+	c, err := h.next.Dial()
 	if err != nil {
 		return err
 	}

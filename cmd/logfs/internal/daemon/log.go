@@ -75,20 +75,21 @@ func OpenLog(o LogOptions) (*Log, error) {
 	if o.Rotate.Now == nil {
 		o.Rotate.Now = func() record.Stamp { return record.Stamp(o.Now().UnixNano()) }
 	}
-	dir, err := rotate.Open(o.Rotate)
-	if err != nil {
-		return nil, err
-	}
 	if o.watchdog == nil {
 		o.watchdog = newWatchdog()
 	}
-	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, dir: dir, block: o.Block, watchdog: o.watchdog}
+	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, block: o.Block, watchdog: o.watchdog}
 	l.changed.L = &l.mu
 	l.limit.Store(int64(o.LineLimit))
 	l.writer.init(l)
-	l.disk.Store(dir.DiskBytes())
+	o.Rotate.Again = l.linesAgain
+	var err error
+	if l.dir, err = rotate.Open(o.Rotate); err != nil {
+		return nil, err
+	}
+	l.disk.Store(l.dir.DiskBytes())
 	if err := l.refill(o.Ring); err != nil {
-		return nil, errors.Join(err, dir.Close())
+		return nil, errors.Join(err, l.dir.Close())
 	}
 	l.tellOfCut()
 	return l, nil

@@ -40,9 +40,9 @@ func StartCommand(s config.Service, orphaned syscall.Signal) (_ *exec.Cmd, strea
 		}
 	}()
 	for range 2 {
-		r, w, err := os.Pipe()
+		r, w, err := Pipe()
 		if err != nil {
-			return nil, streams, fmt.Errorf("cannot make a pipe: %w", err)
+			return nil, streams, err
 		}
 		streams, ends = append(streams, r), append(ends, w)
 		if c := who.credential; c != nil {
@@ -54,6 +54,16 @@ func StartCommand(s config.Service, orphaned syscall.Signal) (_ *exec.Cmd, strea
 	}
 	cmd.Stdout, cmd.Stderr = ends[0], ends[1]
 	return cmd, streams, cmd.Start()
+}
+
+// Pipe makes a pipe that the runtime does not watch: who only keeps it open is not
+// to be woken by every write.
+func Pipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }
 
 func closeAll(files []*os.File) {

@@ -10,12 +10,21 @@ import (
 	"logfs/ring/record"
 )
 
-// How long the disk is left alone after it refused a write: doubling, because
-// every attempt takes its time to fail.
+// How long the disk is left alone after it refused a write. The time doubles, up
+// to a second if the disk refuses at once, as a full one does: it may have room
+// at any moment, and to ask costs nothing. One that takes long to refuse gets
+// ten times as long.
 const (
-	minRetry = 100 * time.Millisecond
-	maxRetry = 30 * time.Second
+	minRetry  = 100 * time.Millisecond
+	fastRetry = time.Second
+	maxRetry  = 30 * time.Second
 )
+
+// retryAfter is how long to wait after an attempt that took so long, when the
+// wait before it was last.
+func retryAfter(last, took time.Duration) time.Duration {
+	return min(max(2*last, minRetry), max(fastRetry, 10*took), maxRetry)
+}
 
 // A writer brings the lines of a log to its files. It is a role, taken by one
 // goroutine at a time, and it has two modes.
@@ -133,7 +142,7 @@ func (l *Log) fly() {
 	}
 	if err != nil {
 		l.fallBehindLocked()
-		l.refusedLocked(err)
+		l.refusedLocked(err, 0)
 	} else {
 		l.storedLocked(w.batch.Next())
 		w.busy, w.flying, w.goOn = false, false, nil
@@ -234,11 +243,12 @@ func (w *writer) dropStarts(next uint64) (last startMark) {
 // follow writes what the ring has and the files have not; err is of the write
 // before. The caller has the role, and has it no longer when follow returns.
 func (l *Log) follow(err error) error {
+	var took time.Duration
 	for wrote := false; ; wrote = true {
 		l.mu.Lock()
 		w := &l.writer
 		if err != nil {
-			l.refusedLocked(err)
+			l.refusedLocked(err, took)
 			l.mu.Unlock()
 			return err
 		}
@@ -255,7 +265,9 @@ func (l *Log) follow(err error) error {
 		l.beginWriteLocked()
 		l.changed.Broadcast()
 		l.mu.Unlock()
+		began := time.Now()
 		err = l.put()
+		took = time.Since(began)
 	}
 }
 
@@ -326,11 +338,12 @@ func (l *Log) stampLocked() record.Stamp {
 	return l.stamps.last
 }
 
-// refusedLocked gives the role up until the next attempt.
-func (l *Log) refusedLocked(err error) {
+// refusedLocked gives the role up until the next attempt, after one that took
+// so long.
+func (l *Log) refusedLocked(err error, took time.Duration) {
 	w := &l.writer
 	w.busy, w.moving, w.refused, w.from = false, false, true, w.hand.first
-	w.wait = min(max(2*w.wait, minRetry), maxRetry)
+	w.wait = retryAfter(w.wait, took)
 	if !w.closed {
 		w.retry.Reset(w.wait)
 	}
