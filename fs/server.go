@@ -26,29 +26,33 @@ type Options struct {
 	// Status writes the content of the status file.
 	Status func(io.Writer)
 	Log    *slog.Logger
+
+	onPark func() // for tests: a read waits; nil otherwise
 }
 
 // A Server is a mounted tree.
 type Server struct {
-	opts  Options
-	dir   string
-	owner fuse.Owner
-	born  time.Time
-	list  atomic.Bool // follow is shown in listings
-	tree  *tree
-	waits waits
-	dev   device
-	loads loadQueue
-	kept  atomic.Int64 // readers whose file stays open between loads
+	opts   Options
+	dir    string
+	real   string // dir without symbolic links
+	device string // of the mount, while it is on real
+	owner  fuse.Owner
+	born   time.Time
+	list   atomic.Bool // follow is shown in listings
+	tree   *tree
+	waits  waits
+	dev    device
+	jobs   jobs
+	kept   atomic.Int64 // readers whose file stays open between loads
 
 	closing sync.Once
 	closed  error
 	done    chan struct{}
 }
 
-// maxLoads is how many readers are fed from disk at the same moment. Each
-// takes a thread while it waits for the disk.
-const maxLoads = 4
+// maxJobs is how many readers are fed from disk at the same moment. Each takes
+// a thread while it waits for the disk.
+const maxJobs = 4
 
 // Mount mounts an empty tree and serves it. An error wraps ErrNoFUSE if it is
 // the system that cannot mount.
@@ -57,15 +61,24 @@ func Mount(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount on %q: %w", o.Dir, err)
 	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount on %q: %w", o.Dir, err)
+	}
 	fd, err := mount(dir, o.AllowOther)
 	if err != nil {
 		return nil, err
 	}
 	s := newServer(o, dir, fd)
+	s.real = real
 	p := newProtocol(s)
 	if err := s.dev.greet(p); err != nil {
 		s.dev.close()
 		return nil, errors.Join(fmt.Errorf("cannot use the mount on %q: %w", s.dir, err), detach(s.dir))
+	}
+	if s.device, err = deviceOn(s.real); err != nil {
+		s.dev.close()
+		return nil, errors.Join(err, detach(s.dir))
 	}
 	s.dev.serve(p, s)
 	go func() {
@@ -102,6 +115,18 @@ type logWriter struct{ log *slog.Logger }
 func (w logWriter) Write(b []byte) (int, error) {
 	w.log.Debug("go-fuse", "message", string(b))
 	return len(b), nil
+}
+
+// mounted says whether the tree is still what is on its mount point. A file of
+// it that is open keeps it alive after somebody has detached it.
+func (s *Server) mounted() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+	}
+	device, err := deviceOn(s.real)
+	return err != nil || device == s.device
 }
 
 // Add shows a service.
@@ -156,16 +181,10 @@ func (s *Server) Close() error {
 		for _, e := range s.tree.names() {
 			e.end()
 		}
-		select {
-		case <-s.done: // unmounted by somebody else
-			return
-		default:
-		}
-		if err := unmountSoon(s.dir); err != nil {
+		ours, err := unmountSoon(s.dir, s.mounted)
+		if err != nil {
 			s.closed = fmt.Errorf("cannot unmount %q: %w", s.dir, err)
-			return
-		}
-		if os.Geteuid() == 0 {
+		} else if ours && os.Geteuid() == 0 {
 			<-s.done
 		}
 	})

@@ -262,18 +262,21 @@ func TestStartSkipAndRuns(t *testing.T) {
 	b := r.Begin()
 	b.Add(7, record.Out, false, []byte("a"))
 	b.Add(7, record.Mark, false, record.AppendStart(nil, 7, 1))
-	b.Skip(200, 9)
+	b.Skip(8, 200, 9)
 	b.Add(8, record.Err, false, []byte("b"))
 	if b.First() != 100 || b.Next() != 201 || b.Run() != 6 {
 		t.Errorf("batch %d-%d run %d", b.First(), b.Next(), b.Run())
 	}
 	b.Commit()
 	got := read(t, r)
-	want := [][2]uint64{{100, 6}, {101, 7}, {200, 9}}
+	want := [][3]uint64{{100, 100, 6}, {101, 101, 7}, {102, 199, 9}, {200, 200, 9}}
 	for i, w := range want {
-		if got[i].Seq != w[0] || got[i].Run != w[1] {
-			t.Errorf("record %d: number %d run %d, want %v", i, got[i].Seq, got[i].Run, w)
+		if got[i].Seq != w[0] || got[i].Last != w[1] || got[i].Run != w[2] {
+			t.Errorf("record %d: numbers %d to %d run %d, want %v", i, got[i].Seq, got[i].Last, got[i].Run, w)
 		}
+	}
+	if got[2].Kind != record.Mark || string(got[2].Text) != "lost lines=98" {
+		t.Errorf("the numbers that were skipped are %q", got[2].Text)
 	}
 	if r.Run() != 9 || r.Last() != 8 {
 		t.Errorf("run %d, last stamp %d", r.Run(), r.Last())
@@ -284,7 +287,7 @@ func TestSkipWithoutRecords(t *testing.T) {
 	r := New(Limits{})
 	skip := func(seq, run uint64) {
 		b := r.Begin()
-		b.Skip(seq, run)
+		b.Skip(7, seq, run)
 		b.Commit()
 	}
 	skip(50, 4)
@@ -297,8 +300,8 @@ func TestSkipWithoutRecords(t *testing.T) {
 		t.Errorf("after the second skip: %d-%d run %d", first, next, r.Run())
 	}
 	fillWith(r, 1, "y")
-	if got := read(t, r); got[0].Seq != 50 || got[1].Seq != 90 {
-		t.Errorf("numbers %d and %d", got[0].Seq, got[1].Seq)
+	if got := read(t, r); got[0].Seq != 50 || got[1].Seq != 51 || got[1].Last != 89 || got[2].Seq != 90 || got[2].Run != 5 {
+		t.Errorf("records %+v", got)
 	}
 }
 

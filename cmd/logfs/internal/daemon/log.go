@@ -110,45 +110,36 @@ func (l *Log) refill(limits ring.Limits) error {
 		l.ring.Start(state.Next, state.Run)
 	}
 	for _, s := range segments {
-		b := l.ring.Begin()
-		refillSegment(b, s)
-		b.Commit()
+		l.refillFrom(s)
 	}
 	if _, next := l.ring.Bounds(); next != state.Next {
 		b := l.ring.Begin()
-		tellMissing(b, state.Next, l.stamps.take(l.newest(), 1))
-		b.Skip(state.Next, state.Run)
+		b.Skip(l.stamps.take(l.newest(), 1), state.Next, state.Run)
 		b.Commit()
 	}
 	return nil
 }
 
-// refillSegment adds the records of s. Lines that are none have numbers all the
-// same.
-func refillSegment(b *ring.Batch, s rotate.Segment) {
-	seq, begun := s.First, false
+// refillFrom puts the records of s into the ring. Lines that are none have
+// numbers all the same: like all that is missing, they become a lost mark, as for
+// a reader who is fed from the files.
+func (l *Log) refillFrom(s rotate.Segment) {
+	b := l.ring.Begin()
+	seq, run := s.First, s.Run
 	for line := range bytes.Lines(s.Lines) {
 		r, err := record.Parse(line)
 		if err != nil {
 			seq++
 			continue
 		}
-		tellMissing(b, seq, r.Stamp-1)
-		if !begun {
-			b.Skip(seq, s.Run)
-			begun = true
-		}
+		b.Skip(r.Stamp-1, seq, run)
 		b.Add(r.Stamp, r.Kind, r.More, r.Text)
 		seq = b.Next()
+		if n, ok := record.StartRun(r); ok {
+			run = n
+		}
 	}
-}
-
-// tellMissing adds a lost mark for the numbers up to seq that are not in the
-// files, as a reader gets it who is fed from there.
-func tellMissing(b *ring.Batch, seq uint64, t record.Stamp) {
-	if n := seq - b.Next(); seq > b.Next() {
-		b.Add(t, record.Mark, false, record.AppendLost(nil, n))
-	}
+	b.Commit()
 }
 
 // clock is the time now.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"logfs/capture"
@@ -53,6 +54,7 @@ type writer struct {
 	batch *ring.Batch // flying
 	goOn  func()      // for when it takes too long
 	hand  stretch     // being written; the role's, not guarded while busy
+	whole stretch     // as hand was taken, for readers; empty unless late
 
 	from   uint64      // the first number not known to be in the files
 	lost   gap         // between hand and at
@@ -190,6 +192,10 @@ func (l *Log) fallBehindLocked() {
 	w.late, w.flying, w.goOn = true, false, nil
 	w.since, w.missed, w.warned, w.moving = time.Now(), 0, false, true
 	w.hand.pins = w.batch.CommitHeld()
+	w.whole = stretch{first: w.batch.First(), next: w.batch.Next(), run: w.batch.Run()}
+	for _, c := range w.hand.pins {
+		w.whole.chunks = append(w.whole.chunks, c.Data)
+	}
 	_, w.at = l.ring.Held()
 	w.bytes = l.ring.Stats().AppendedBytes
 	if l.block {
@@ -279,9 +285,9 @@ func (l *Log) takeNextLocked() bool {
 		return true
 	}
 	w.hand.release()
+	w.whole = stretch{}
 	if w.lost.open() {
-		w.hand = stretch{chunks: [][]byte{w.lost.marks(l.stampLocked() - 1)},
-			first: w.lost.from, next: w.lost.next, run: w.lost.run}
+		w.handLocked(w.lost.stretch(l.stampLocked() - 1))
 		w.lost = gap{}
 		return true
 	}
@@ -311,19 +317,26 @@ func (l *Log) takeNextLocked() bool {
 func (l *Log) takeLocked(c ring.Chunk) {
 	w := &l.writer
 	s := record.Scanner{Buf: c.Data[w.at.Off:], Seq: w.at.Seq, Run: w.at.Run}
-	w.hand = stretch{chunks: [][]byte{s.Buf}, first: s.Seq, run: s.Run, pins: []ring.Chunk{c}}
+	hand := stretch{chunks: [][]byte{s.Buf}, first: s.Seq, run: s.Run, pins: []ring.Chunk{c}}
 	w.bytes += uint64(len(s.Buf))
 	for {
 		if _, ok := s.Next(); !ok {
 			break
 		}
 	}
-	w.hand.next = s.Seq
+	hand.next = s.Seq
+	w.handLocked(hand)
 	w.at.Seq, w.at.Run, w.at.Off = s.Seq, s.Run, len(c.Data)
 	w.dropStarts(s.Seq)
 	if l.block {
 		l.ring.Keep(s.Seq)
 	}
+}
+
+// handLocked takes s in hand.
+func (w *writer) handLocked(s stretch) {
+	w.hand, w.whole = s, s
+	w.whole.chunks = slices.Clone(s.chunks) // put changes those in hand
 }
 
 // stampLocked is the stamp of the record at the writer's place in the ring.
