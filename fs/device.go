@@ -19,7 +19,8 @@ const (
 	opInterrupt = 36
 	opPoll      = 40
 
-	notifyPoll = 1
+	notifyPoll  = 1
+	notifyEntry = 3
 
 	outHeaderSize = 16
 	inHeaderSize  = 40
@@ -156,6 +157,16 @@ func (d *device) notifyPoll(kh uint64) {
 	var buf [outHeaderSize + 8]byte
 	binary.NativeEndian.PutUint64(buf[outHeaderSize:], kh)
 	d.message(0, notifyPoll, buf[:])
+}
+
+// notifyEntry tells the kernel that a name in the directory with the id parent is
+// gone: it forgets what it has found below, as far as that is not in use. It may
+// wait for those who look up names there.
+func (d *device) notifyEntry(parent uint64, name string) {
+	buf := make([]byte, outHeaderSize+16, outHeaderSize+16+len(name)+1)
+	binary.NativeEndian.PutUint64(buf[outHeaderSize:], parent)
+	binary.NativeEndian.PutUint32(buf[outHeaderSize+8:], uint32(len(name)))
+	d.message(0, notifyEntry, append(append(buf, name...), 0))
 }
 
 func (d *device) message(unique uint64, status int32, buf []byte) {

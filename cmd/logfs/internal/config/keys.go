@@ -62,7 +62,7 @@ var Keys = []Key{
 		unlimited(size(4<<10, 1<<50, func(t target) *int64 { return &t.Service.Total }))),
 	key("age", Table, "0", "time after its last line at which an archive is deleted",
 		unlimited(days(time.Second, 10_000, func(t target) *time.Duration { return &t.Service.Age }))),
-	key("min", Table, "2", "newest archives that are not given up for room on a full disk",
+	key("min", Table, "2", "newest archives that are not given up for room on a full disk, at most keep",
 		integer(0, 100_000, func(t target) *int { return &t.Service.Min })),
 	key("compress", Table, `"none"`, "how archives are compressed, in the background",
 		choice(func(t target) *Compression { return &t.Service.Compress }, None, Gzip, Zstd)),
@@ -75,9 +75,9 @@ var Keys = []Key{
 	key("marks", Table, "true", "whether the text views show the marks",
 		boolean(func(t target) *bool { return &t.Service.Marks })),
 	key("owner", Table, "", "owner of the service's directory",
-		account("user", knownUser, func(t target) *string { return &t.Service.Owner })),
+		owning("user", knownUser, func(t target) *string { return &t.Service.Owner })),
 	key("group", Table, "", "group of the service's directory",
-		account("group", knownGroup, func(t target) *string { return &t.Service.Group })),
+		owning("group", knownGroup, func(t target) *string { return &t.Service.Group })),
 	key("mode", Table, `"0750"`, "permissions of the service's directory",
 		mode(func(t target) *uint32 { return &t.Service.Mode })),
 
@@ -88,7 +88,7 @@ var Keys = []Key{
 	process("env", "", "variables added to the environment of the command",
 		environment(func(t target) *[]string { return &t.Service.Env })),
 	process("user", "", "user the command runs as",
-		account("user", knownUser, func(t target) *string { return &t.Service.User })),
+		account(func(t target) *string { return &t.Service.User })),
 	process("restart", `"always"`, "when a command that has ended is started again",
 		choice(func(t target) *Restart { return &t.Service.Restart }, Always, OnFailure, Never)),
 	process("backoff", `"1s"`, "wait before the first restart; doubled each time the command ends soon",
@@ -130,12 +130,15 @@ func keysAt(places ...Place) []Key {
 }
 
 // combinations are the settings that restrict each other. wrong says how, or
-// nothing; it is asked only about values that passed their own check.
+// nothing; it is asked only about values that passed their own check, and only
+// if a file sets the key chosen.
 var combinations = []struct {
-	keys  []string
-	wrong func(s *Service) string
+	keys   []string
+	chosen string
+	wrong  func(s *Service) string
 }{
-	{[]string{"ring-bytes", "line-limit"}, ringTooSmall},
-	{[]string{"total", "size"}, totalTooSmall},
-	{[]string{"backoff", "backoff-max"}, backoffTooLong},
+	{[]string{"ring-bytes", "line-limit"}, "", ringTooSmall},
+	{[]string{"total", "size"}, "", totalTooSmall},
+	{[]string{"min", "keep"}, "min", keepTooFew},
+	{[]string{"backoff", "backoff-max"}, "", backoffTooLong},
 }

@@ -43,6 +43,11 @@
 // itself; one that is stuck in a write leaves capture to another goroutine, see
 // writer.
 //
+// A reload, and the start and stop of commands, are one at a time; the lock for
+// that is taken before that for opening services, which is taken before those of
+// services. A service that is removed takes no run of a client's any more; its
+// captures are its own, so that they end before its log is closed.
+//
 // # Non-goals
 //
 // The package parses no flags and no files, handles no signals of the daemon,

@@ -52,14 +52,14 @@ type broughtRun struct {
 
 // runHeld has a holder run the command of s to its exit mark, or takes over the
 // run of the holder that an earlier daemon has left, and says whether it failed.
-func (d *Daemon) runHeld(s *service) (failed bool) {
+func (d *Daemon) runHeld(s *service, j *job) (failed bool) {
 	for {
 		h, err := d.getHeld(s)
 		if err != nil {
 			return d.cannotStart(s, err)
 		}
 		if h.run != nil {
-			return d.attend(s, h)
+			return d.attend(s, j, h)
 		}
 		// The old holder has gone without its run.
 	}
@@ -80,8 +80,8 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 }
 
 // attend stays with a run to its end.
-func (d *Daemon) attend(s *service, h broughtRun) (failed bool) {
-	d.children.Go(func() { d.terminate(h.pid, h.run.ended, h.run.drained) })
+func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
+	j.children.Go(func() { d.terminate(j, h.pid, h.run.ended, h.run.drained) })
 	<-h.run.ended
 	e := h.run.how
 	s.events.Info("service ended", "pid", h.pid, how(e))
@@ -95,7 +95,7 @@ func (d *Daemon) lockHolder(s *service) (*os.File, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	fd, err := unix.Open(filepath.Join(dir, s.settings.Name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(filepath.Join(dir, s.name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock of its holder: %w", err)
 	}
@@ -121,7 +121,7 @@ func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error) error
 		return fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	defer spec.Close()
-	cmd := exec.Command(d.o.Holder, HoldWord, s.settings.Name)
+	cmd := exec.Command(d.o.Holder, HoldWord, s.name)
 	cmd.Args[0] = "logfs"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = []*os.File{spec, lock}
@@ -140,7 +140,7 @@ func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error) error
 	}()
 	go func() {
 		defer w.Close()
-		_ = json.NewEncoder(w).Encode(Holding{Service: s.settings, Socket: d.o.Config.Socket})
+		_ = json.NewEncoder(w).Encode(Holding{Service: s.config(), Socket: d.o.Config.Socket})
 	}()
 	return nil
 }
@@ -191,7 +191,7 @@ const holderPatience = 5 * time.Second
 // awaitHolderEnd waits until the holder of a run that is over has gone, so that
 // the next one can be started, and none is left when the daemon ends.
 func (d *Daemon) awaitHolderEnd(s *service) {
-	fd, err := unix.Open(filepath.Join(d.o.Config.Store, locksDir, s.settings.Name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(filepath.Join(d.o.Config.Store, locksDir, s.name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}

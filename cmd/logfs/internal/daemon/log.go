@@ -25,6 +25,9 @@ type LogOptions struct {
 	// Block has the service wait for a disk that takes no writes. Without, the
 	// oldest lines that wait in the ring are lost when that is full.
 	Block bool
+	// LineLimit is the length above which a line is stored in pieces; 0 is the
+	// default of capture.
+	LineLimit int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets the warnings; its attributes should name the service.
@@ -38,12 +41,15 @@ type LogOptions struct {
 type Log struct {
 	ring  *ring.Ring
 	dir   *rotate.Logdir
-	block bool
 	now   func() time.Time
 	log   *slog.Logger
 	lost  atomic.Uint64 // lines that the files will never have, since the start
 	disk  atomic.Int64  // bytes in the files, after the last write
 	wake  atomic.Pointer[func()]
+	limit atomic.Int64 // of the length of lines
+
+	tuning sync.Mutex                     // held while the logdir is configured
+	wanted atomic.Pointer[rotate.Options] // that the logdir is to be configured with
 
 	watchdog *watchdog
 
@@ -56,6 +62,8 @@ type Log struct {
 	stamps  stamps
 	mark    []byte // of the mark being made
 	writer  writer
+	block   bool
+	shrink  *ring.Limits // the ring's, when the files have what it holds; nil if it has its own
 }
 
 // OpenLog opens the logdir, recovers its numbering and fills the ring with its
@@ -72,6 +80,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 	}
 	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, block: o.Block, watchdog: o.watchdog}
 	l.changed.L = &l.mu
+	l.limit.Store(int64(o.LineLimit))
 	l.writer.init(l)
 	o.Rotate.Again = l.linesAgain
 	var err error
@@ -406,13 +415,19 @@ func (l *Log) Release() {
 
 // Close closes the logdir. The log takes nothing any more. What cannot be
 // written now never will be: its numbers will be given out again.
-func (l *Log) Close() error {
+func (l *Log) Close() error { return l.end(l.dir.Close) }
+
+// Retire is Close for a log that others still read: the logdir can have another
+// owner, and readers have its lines to the end.
+func (l *Log) Retire() error { return l.end(l.dir.Retire) }
+
+func (l *Log) end(closeDir func() error) error {
 	err := patiently(closePatience, func() error {
 		err := l.settle()
 		l.mu.Lock()
 		l.writer.closeLocked()
 		l.mu.Unlock()
-		return errors.Join(err, l.dir.Close())
+		return errors.Join(err, closeDir())
 	})
 	if n := l.waiting(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d lines are not on disk", n))
