@@ -107,8 +107,8 @@ func (d *device) loop(p protocol, o own) {
 		switch {
 		case err == nil && n >= inHeaderSize:
 			d.request(p, o, in[:n], out)
-		case errors.Is(err, syscall.ENODEV):
-			return
+		case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ECONNABORTED):
+			return // unmounted, in order or with force: whoever waits for that is told
 		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
 			// ENOENT: the request was taken back before it was read.
 		default:
