@@ -40,6 +40,13 @@ type Sink interface {
 	Take(batch []Piece, goOn func())
 }
 
+// A Limiter is a Sink that has a say in the line limit.
+type Limiter interface {
+	// LineLimit is asked before each read, in the place of the limit that Pump
+	// was given. It holds from the next line on.
+	LineLimit() int
+}
+
 // scratch is what reading needs; a Pump has one only while there is something
 // to read.
 type scratch struct {
@@ -89,6 +96,7 @@ func Start(ctx context.Context, limit int, sink Sink, ended func(error), inputs 
 // returns nil.
 func begin(ctx context.Context, limit int, sink Sink, ended func(error), inputs []Input) *pump {
 	p := &pump{ctx: ctx, sink: sink, ended: ended}
+	p.limiter, _ = sink.(Limiter)
 	p.goOn = func() { go p.work(p.turn.Add(1)) }
 	if err := p.open(limit, inputs); err != nil {
 		p.close()
@@ -104,6 +112,7 @@ func begin(ctx context.Context, limit int, sink Sink, ended func(error), inputs 
 type pump struct {
 	ctx      context.Context
 	sink     Sink
+	limiter  Limiter // nil if the limit does not change
 	ended    func(error)
 	goOn     func()        // made once: a closure for each Take would be garbage
 	turn     atomic.Uint64 // of the goroutine that works
@@ -316,6 +325,9 @@ func (p *pump) read(s *source) []Piece {
 	}
 	if p.phase == draining {
 		s.drained += len(text)
+	}
+	if p.limiter != nil {
+		s.splitter.SetLimit(p.limiter.LineLimit())
 	}
 	p.scratch.pieces = s.split(text, p.scratch.pieces[:0])
 	return p.scratch.pieces

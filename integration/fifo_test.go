@@ -181,12 +181,12 @@ func TestFifoOutlivesTheDaemon(t *testing.T) {
 func TestFifoHolders(t *testing.T) {
 	t.Parallel()
 	d := newInputs(t, "[service.web]\nfifo = \"$D/web\"\n[service.db]\nfifo = \"$D/db\"\n")
-	d.expectLog("the FIFO is not read")
+	d.expectLog("the input is not read")
 	d.start()
 	for _, pid := range holdersOf(t, d, "db") {
 		must(t, unix.Kill(pid, unix.SIGKILL))
 	}
-	d.awaitLog("the FIFO will be opened again")
+	d.awaitLog("the input will be opened again")
 	d.sh(`echo still here >db`)
 	d.watch("db", "follow").await("still here\n")
 	d.kill()
@@ -231,7 +231,7 @@ func TestInputModes(t *testing.T) {
 input-owner = "65534"
 [service.made]
 fifo = "$D/made"
-input-group = "65534"
+input-group = "3000000000"
 input-mode = "0622"
 [service.there]
 fifo = "$D/there"
@@ -246,11 +246,61 @@ syslog = "$D/plain"
 	must(t, os.Chmod(filepath.Join(d.dir, "there"), 0o620))
 	d.start()
 	for name, want := range map[string]string{
-		"made": "prw--w--w- 65534:65534", "there": "prw--w---- 0:0",
+		"made": "prw--w--w- 65534:3000000000", "there": "prw--w---- 0:0",
 		"run/log": "Srw-rw-rw- 65534:0", "plain": "Srw------- 65534:0",
 	} {
 		if got := described(t, filepath.Join(d.dir, name)); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
+	}
+}
+
+// A reload opens and closes inputs, without a word to those whose input stays.
+func TestInputsReload(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can give files away")
+	}
+	d := newInputs(t, "[service.web]\nfifo = \"$D/web\"\n[service.db]\ncommand = \"exec sleep 1000\"\n")
+	d.start()
+	p := d.shell(t, setting{}, `exec 3>web; echo one >&3; while read line; do echo "$line" >&3; done <go`)
+	must(t, unix.Mkfifo(filepath.Join(d.dir, "go"), 0o600))
+	watch := d.watch("web", "follow")
+	watch.await("one\n")
+	d.configure(strings.ReplaceAll("[defaults]\ninput-mode = \"0622\"\n"+
+		"[service.web]\nfifo = \"$D/web\"\ninput-group = \"65534\"\nkeep = 3\n"+
+		"[service.db]\nfifo = \"$D/db\"\n[service.log]\nsyslog = \"$D/log\"\n", "$D", d.dir))
+	d.reload()
+	for name, want := range map[string]string{"web": "prw--w--w- 0:65534", "db": "prw--w--w- 0:0", "log": "Srw--w--w- 0:0"} {
+		eventually(t, func() string { return name + " to be " + want }, func() bool {
+			_, err := os.Lstat(filepath.Join(d.dir, name))
+			return err == nil && described(t, filepath.Join(d.dir, name)) == want
+		})
+	}
+	d.sh(`echo two >go; echo three >db`)
+	watch.await("two\n")
+	if status := p.wait(); status != 0 {
+		t.Errorf("the writer ended with %d\n%s", status, p.said())
+	}
+	d.watch("db", "follow").await("three\n")
+	s := d.sender(t)
+	s.send("<13>four")
+	log := d.watch("log", "follow")
+	log.await("<13>four\n")
+
+	d.expectLog("the input is not read")
+	d.configure(strings.ReplaceAll("[service.web]\n[service.db]\nsyslog = \"$D/go\"\n", "$D", d.dir))
+	d.reload()
+	if err := log.awaitEnd(); err != nil {
+		t.Errorf("the follower of a removed service ended with %v", err)
+	}
+	if err := s.trySend("<13>nobody"); err != unix.EPIPE && err != unix.ECONNREFUSED {
+		t.Errorf("a sender to a removed service is told %v", err)
+	}
+	d.awaitState("db", "backoff")
+	must(t, os.Remove(filepath.Join(d.dir, "go")))
+	d.awaitState("db", "running")
+	if res := d.logfs("run", "web", "--", "echo", "five"); res.status != 0 {
+		t.Errorf("logfs run of a service without input ended with %d: %s", res.status, res.stderr)
 	}
 }

@@ -84,6 +84,30 @@ type Config struct {
 	Defaults             Service   // Name and Command are empty
 	Services             []Service // sorted by name
 	Files                []string  // the files read, in order
+
+	lines map[string]int // of the top-level keys in the main file, which is the first; nil without one
+}
+
+// CheckFixed reports what c has otherwise than running, and a running daemon
+// cannot change: its places. The error is Errors.
+func (c Config) CheckFixed(running Config) error {
+	var errs Errors
+	for _, p := range []struct{ key, was, is string }{
+		{"mount", running.Mount, c.Mount}, {"store", running.Store, c.Store}, {"socket", running.Socket, c.Socket},
+	} {
+		if p.was == p.is {
+			continue
+		}
+		e := &Error{Key: p.key, Msg: fmt.Sprintf("cannot change from %q to %q while the daemon runs: want %[1]q, or restart the daemon", p.was, p.is)}
+		if c.lines != nil {
+			e.File, e.Line = c.Files[0], c.lines[p.key]
+		}
+		errs = append(errs, e)
+	}
+	if errs == nil {
+		return nil
+	}
+	return errs
 }
 
 // CheckPaths reports whether mount, store and socket are all set and can be
@@ -101,7 +125,7 @@ func (c Config) CheckPaths() error {
 	if keys, msg := c.overlap(); msg != "" {
 		return &Error{Key: keys[0], Msg: msg}
 	}
-	return c.checkInputs()
+	return c.CheckInputs()
 }
 
 // overlap finds two paths that exclude each other. The daemon never reads or

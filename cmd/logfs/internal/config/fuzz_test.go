@@ -10,22 +10,29 @@ import (
 	"unicode"
 )
 
-// check holds for whatever a file says: settings that are sound, or one line
-// about a place in the file.
+// check holds for whatever a file says: settings that are sound, or mistakes
+// by line, each of them one line about a place in the file.
 func check(t *testing.T, path, text string, c Config, err error) {
 	if err == nil {
 		sound(t, c)
 		return
 	}
-	var e *Error
-	if !errors.As(err, &e) {
+	var all Errors
+	if one := (*Error)(nil); !errors.As(err, &all) && errors.As(err, &one) {
+		all = Errors{one}
+	}
+	if len(all) == 0 {
 		t.Fatalf("%T is no *Error: %v", err, err)
 	}
-	if e.File != path || e.Line < 0 || e.Line > 1+strings.Count(text, "\n") || e.Msg == "" {
-		t.Fatalf("no place in the file: %+v", e)
-	}
-	if strings.ContainsFunc(err.Error(), unicode.IsControl) {
-		t.Fatalf("more than one plain line: %q", err)
+	line := 0
+	for _, e := range all {
+		if e.File != path || e.Line < line || e.Line > 1+strings.Count(text, "\n") || e.Msg == "" {
+			t.Fatalf("no place in the file behind line %d: %+v", line, e)
+		}
+		if strings.ContainsFunc(e.Error(), unicode.IsControl) {
+			t.Fatalf("more than one plain line: %q", e)
+		}
+		line = e.Line
 	}
 }
 

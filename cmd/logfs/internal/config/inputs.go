@@ -45,8 +45,8 @@ func (c Config) inputPlace(path string) (msg string) {
 	return ""
 }
 
-// checkInputs is CheckPaths for the inputs of services.
-func (c Config) checkInputs() error {
+// CheckInputs is CheckPaths for the inputs of the services alone.
+func (c Config) CheckInputs() error {
 	for i := range c.Services {
 		s := &c.Services[i]
 		if key, path := s.Input(); key != "" {

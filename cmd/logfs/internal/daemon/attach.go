@@ -30,6 +30,9 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 	}
 	r := d.newRun(s, a.Kind, a.Streams)
 	r.hold = hold
+	if a.Service {
+		r.hurry = s.hurry(r.hurry)
+	}
 	return &attached{run: r, daemon: d, own: a.Service}, nil
 }
 
@@ -67,7 +70,7 @@ func (d *Daemon) service(name string) (*service, error) {
 	if s := d.find(name); s != nil {
 		return s, nil
 	}
-	settings := d.o.Config.Defaults
+	settings := d.defaults
 	settings.Name = name
 	return d.open(settings)
 }

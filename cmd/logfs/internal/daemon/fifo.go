@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -66,32 +65,15 @@ func readEnd(fd int, path string) (*os.File, error) {
 	return os.NewFile(uintptr(r), path), nil
 }
 
-// keepFifo has a holder read the FIFO of s until the daemon ends.
-func (d *Daemon) keepFifo(s *service) {
-	defer s.own(false)
-	loop := supervisor{
-		restart: config.Always,
-		backoff: backoff{first: s.settings.Backoff, max: s.settings.BackoffMax},
-		run: func(ctx context.Context) (failed bool) {
-			if err := d.holdFifo(ctx, s); err != nil {
-				s.set(Failed)
-				s.events.Error("the FIFO is not read", "fifo", s.settings.Fifo, "err", err)
-			}
-			return true
-		},
-		waiting: func(wait time.Duration) { s.events.Info("the FIFO will be opened again", "in", wait) },
-	}
-	loop.loop(d.listening)
-}
-
 // holdFifo stays with the holder of the FIFO of s, a new one or one that an
-// earlier daemon has left, until that ends, or is ended with ctx.
-func (d *Daemon) holdFifo(ctx context.Context, s *service) error {
-	h, died, err := d.fifoHolder(s)
+// earlier daemon has left, until that ends, or the intake is stopped.
+func (d *Daemon) holdFifo(s *service, in *intake, c config.Service) error {
+	h, died, err := d.fifoHolder(s, in, c)
 	if err != nil {
 		return err
 	}
 	defer h.close()
+	s.mended()
 	gone := h.ended()
 	select {
 	case <-gone:
@@ -99,7 +81,7 @@ func (d *Daemon) holdFifo(ctx context.Context, s *service) error {
 			return errors.New("its holder has ended")
 		}
 		return <-died
-	case <-ctx.Done():
+	case <-in.listening.Done():
 		return d.endHolder(h, gone)
 	}
 }
@@ -121,28 +103,25 @@ func (d *Daemon) endHolder(h holderProcess, gone <-chan struct{}) error {
 
 // fifoHolder starts a holder for the FIFO of s, unless one has it. died gets why a
 // new one has ended; it is nil for an old one.
-func (d *Daemon) fifoHolder(s *service) (h holderProcess, died chan error, err error) {
+func (d *Daemon) fifoHolder(s *service, in *intake, c config.Service) (h holderProcess, died chan error, err error) {
 	lock, err := d.lockHolder(s)
 	if err != nil {
 		return h, nil, err
 	}
-	defer s.closeFifo()
+	defer in.closeFifo()
 	if lock == nil {
-		h, err = d.findHolder(s.settings.Name)
+		h, err = d.findHolder(s.name)
 		return h, nil, err
 	}
-	if s.fifo == nil {
-		s.fifo, err = openFifo(s.settings)
-	}
-	if err == nil {
-		err = lockFifo(s.fifo)
+	if err = in.open(c); err == nil {
+		err = lockFifo(in.fifo)
 	}
 	if err != nil {
 		lock.Close()
 		return h, nil, err
 	}
 	died = make(chan error, 1)
-	pid, err := d.startHolder(s, lock, died, s.fifo)
+	pid, err := d.startHolder(s, lock, died, in.fifo)
 	if err != nil {
 		return h, nil, err
 	}
@@ -150,11 +129,6 @@ func (d *Daemon) fifoHolder(s *service) (h holderProcess, died chan error, err e
 		return h, nil, errors.Join(<-died, err) // it had ended before
 	}
 	return h, died, nil
-}
-
-func (s *service) closeFifo() {
-	s.fifo.Close()
-	s.fifo = nil
 }
 
 // lockFifo makes f the only way by which the FIFO is read, as far as others do so
@@ -208,7 +182,7 @@ func (d *Daemon) endStrangers() {
 	for _, e := range entries {
 		pid, fifo := d.introduced(e.Name())
 		s := d.find(e.Name())
-		if pid == 0 || s != nil && s.settings.Fifo == fifo {
+		if pid == 0 || s != nil && s.config().Fifo == fifo {
 			continue
 		}
 		if err := d.endStranger(e.Name()); err != nil {

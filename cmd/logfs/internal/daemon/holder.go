@@ -52,14 +52,14 @@ type broughtRun struct {
 
 // runHeld has a holder run the command of s to its exit mark, or takes over the
 // run of the holder that an earlier daemon has left, and says whether it failed.
-func (d *Daemon) runHeld(s *service) (failed bool) {
+func (d *Daemon) runHeld(s *service, j *job) (failed bool) {
 	for {
 		h, err := d.getHeld(s)
 		if err != nil {
 			return d.cannotStart(s, err)
 		}
 		if h.run != nil {
-			return d.attend(s, h)
+			return d.attend(s, j, h)
 		}
 		// The old holder has gone without its run.
 	}
@@ -80,8 +80,8 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 }
 
 // attend stays with a run to its end.
-func (d *Daemon) attend(s *service, h broughtRun) (failed bool) {
-	d.children.Go(func() { d.terminate(h.pid, h.run.ended, h.run.drained) })
+func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
+	j.children.Go(func() { d.terminate(j, h.pid, h.run.ended, h.run.drained) })
 	<-h.run.ended
 	e := h.run.how
 	s.events.Info("service ended", "pid", h.pid, how(e))
@@ -91,7 +91,7 @@ func (d *Daemon) attend(s *service, h broughtRun) (failed bool) {
 
 // lockHolder takes the lock of the holder of s. It returns nil if one holds it.
 func (d *Daemon) lockHolder(s *service) (*os.File, error) {
-	return d.lockHolderNamed(s.settings.Name)
+	return d.lockHolderNamed(s.name)
 }
 
 func (d *Daemon) lockHolderNamed(name string) (*os.File, error) {
@@ -130,7 +130,7 @@ func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error, files
 		return 0, fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	defer spec.Close()
-	cmd := exec.Command(d.o.Holder, HoldWord, s.settings.Name)
+	cmd := exec.Command(d.o.Holder, HoldWord, s.name)
 	cmd.Args[0] = "logfs"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = append([]*os.File{spec, lock}, files...)
@@ -149,7 +149,7 @@ func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error, files
 	}()
 	go func() {
 		defer w.Close()
-		_ = json.NewEncoder(w).Encode(Holding{Service: s.settings, Socket: d.o.Config.Socket})
+		_ = json.NewEncoder(w).Encode(Holding{Service: s.config(), Socket: d.o.Config.Socket})
 	}()
 	return cmd.Process.Pid, nil
 }
@@ -200,7 +200,7 @@ const holderPatience = 5 * time.Second
 // awaitHolderEnd waits until the holder of a run that is over has gone, so that
 // the next one can be started, and none is left when the daemon ends.
 func (d *Daemon) awaitHolderEnd(s *service) {
-	fd, err := unix.Open(filepath.Join(d.o.Config.Store, locksDir, s.settings.Name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(filepath.Join(d.o.Config.Store, locksDir, s.name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,86 +18,217 @@ import (
 // Lines that nobody's command writes come in by an input: a FIFO or a socket that
 // the configuration names, and that whoever may opens.
 
-// openInput makes the input of s, if it has one.
-func (d *Daemon) openInput(s *service) error {
-	var err error
-	switch key, path := s.settings.Input(); key {
-	case "fifo":
-		s.fifo, err = openFifo(s.settings)
-		err = cannotUse(err, s, key, path)
-	case "syslog":
-		s.socket, err = listenSyslog(s.settings)
-		err = cannotUse(err, s, key, path)
+// An intake captures the input of a service, until it is stopped.
+type intake struct {
+	listening context.Context // cancelled to end it
+	stop      context.CancelFunc
+	ended     chan struct{} // closed when all that was written is captured; nil before start
+
+	// What was opened before the start, so that writers find it and mistakes are
+	// seen; nil when it has to be opened.
+	fifo   *os.File
+	socket *syslogSocket
+}
+
+// openIntakes opens all inputs of the configuration.
+func (d *Daemon) openIntakes() error {
+	d.finally(d.closeIntakes)
+	for _, s := range d.list() {
+		c := s.config()
+		key, path := c.Input()
+		if key == "" {
+			continue
+		}
+		in := newIntake()
+		if err := in.open(c); err != nil {
+			return exit.With(exit.Status(err), fmt.Errorf("cannot use %s %q of service %q: %w", key, path, s.name, err))
+		}
+		s.intake = in
+		s.own(true)
+	}
+	return nil
+}
+
+func newIntake() *intake {
+	in := &intake{}
+	in.listening, in.stop = context.WithCancel(context.Background())
+	return in
+}
+
+// open opens what is not open.
+func (in *intake) open(c config.Service) (err error) {
+	switch {
+	case c.Fifo != "" && in.fifo == nil:
+		in.fifo, err = openFifo(c)
+	case c.Syslog != "" && in.socket == nil:
+		in.socket, err = listenSyslog(c)
 	}
 	return err
 }
 
-func cannotUse(err error, s *service, key, path string) error {
-	if err == nil {
-		return nil
-	}
-	return exit.With(exit.Status(err), fmt.Errorf("cannot use %s %q of service %q: %w", key, path, s.settings.Name, err))
-}
-
-func (d *Daemon) openInputs() error {
-	d.finally(d.closeInputs)
+// closeIntakes closes the inputs of a daemon that was never started.
+func (d *Daemon) closeIntakes() error {
 	for _, s := range d.list() {
-		if err := d.openInput(s); err != nil {
-			return err
+		if s.intake != nil {
+			s.intake.closeFifo()
+			s.intake.closeSocket(s)
 		}
 	}
 	return nil
 }
 
-// closeInputs takes the sockets away. What they have taken was captured.
-func (d *Daemon) closeInputs() (err error) {
-	for _, s := range d.list() {
-		s.closeFifo()
-		err = errors.Join(err, s.socket.close())
-	}
-	return err
+func (in *intake) closeFifo() {
+	in.fifo.Close()
+	in.fifo = nil
 }
 
-// startInput begins to capture the input of s, if it has one.
-func (d *Daemon) startInput(s *service) {
+func (in *intake) closeSocket(s *service) {
+	if err := in.socket.close(); err != nil {
+		s.events.Warn("the socket is left", "err", err)
+	}
+	in.socket = nil
+}
+
+// startWays begins what brings lines to s by itself. The caller holds reloading.
+func (d *Daemon) startWays(s *service) {
+	c := s.config()
+	key, _ := c.Input()
 	switch {
-	case s.settings.Fifo != "":
-		d.inputs.Go(func() { d.keepFifo(s) })
-	case s.socket != nil:
-		d.inputs.Go(func() { d.serveSyslog(s) })
+	case c.Command != nil:
+		d.startCommand(s)
+	case key != "":
+		d.startIntake(s)
+	default:
+		s.own(false)
 	}
 }
 
-// endInputs takes what was written up to now, and nothing more. It comes after
-// the end of the commands, which may write to one.
-func (d *Daemon) endInputs() {
-	d.deafen()
-	d.inputs.Wait()
+// startIntake begins to capture the input of s.
+func (d *Daemon) startIntake(s *service) {
+	if s.intake == nil {
+		s.intake = newIntake()
+	}
+	in := s.intake
+	in.ended = make(chan struct{})
+	s.own(true)
+	go func() {
+		defer close(in.ended)
+		d.keepIntake(s, in)
+	}()
 }
 
-// serveSyslog captures a socket until the daemon ends, as one run. What a sender
-// could send before that is captured.
-func (d *Daemon) serveSyslog(s *service) {
-	stream, err := s.socket.stream()
-	if err != nil {
-		s.set(Failed)
-		s.events.Error("cannot read the socket", "err", err)
+// stopIntake captures what was written up to now, and nothing more. The service
+// stays reserved for the daemon. The caller holds reloading, if there can be a
+// reload.
+func (d *Daemon) stopIntake(s *service) {
+	if s.intake == nil {
 		return
+	}
+	s.intake.stop()
+	if s.intake.ended != nil {
+		<-s.intake.ended
+	}
+	s.intake = nil
+}
+
+// stopIntakes comes after the end of the commands, which may write to one.
+func (d *Daemon) stopIntakes() {
+	_ = inParallel(d.list(), func(s *service) error {
+		d.stopIntake(s)
+		return nil
+	})
+}
+
+// keepIntake captures the input of s, and opens it again when that fails.
+func (d *Daemon) keepIntake(s *service, in *intake) {
+	if !s.awaitFree(in.listening) {
+		return
+	}
+	var loop supervisor
+	loop = supervisor{
+		restart: config.Always,
+		run: func(context.Context) (failed bool) {
+			c := s.config()
+			loop.backoff.first, loop.backoff.max = c.Backoff, c.BackoffMax
+			key, path := c.Input()
+			if err := d.captureInput(s, in, c); err != nil {
+				s.events.Error("the input is not read", key, path, "err", err)
+			}
+			return true
+		},
+		waiting: func(wait time.Duration) {
+			s.set(Backoff)
+			s.events.Info("the input will be opened again", "in", wait)
+		},
+	}
+	loop.loop(in.listening)
+}
+
+func (d *Daemon) captureInput(s *service, in *intake, c config.Service) error {
+	if c.Fifo != "" {
+		return d.holdFifo(s, in, c)
+	}
+	if err := in.open(c); err != nil {
+		return err
+	}
+	defer in.closeSocket(s)
+	return d.serveSyslog(s, in)
+}
+
+// serveSyslog captures a socket until the intake is stopped, as one run. What a
+// sender could send before that is captured.
+func (d *Daemon) serveSyslog(s *service, in *intake) error {
+	stream, err := in.socket.stream()
+	if err != nil {
+		return err
 	}
 	r := d.newRun(s, control.Pipe, []*os.File{stream})
-	r.begin(d.capturing, &d.live, 0)
+	r.begin(s.capturing, &s.live, 0)
 	select {
-	case <-d.listening.Done():
-	case <-r.ended: // for a reason that is in the log
-		return
+	case <-in.listening.Done():
+	case <-r.ended:
+		return errors.New("capture has ended")
 	}
-	s.socket.refuse()
+	in.socket.refuse()
 	late := time.NewTimer(killAfter)
 	defer late.Stop()
 	select {
 	case <-r.ended:
 	case <-late.C: // the disk takes nothing
 	case <-d.hurry:
+	}
+	return nil
+}
+
+// mended says that the input is open again.
+func (s *service) mended() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == Backoff {
+		s.state = Idle
+	}
+}
+
+// sameInput says whether the same input is read by the settings a and b.
+func sameInput(a, b config.Service) bool { return a.Fifo == b.Fifo && a.Syslog == b.Syslog }
+
+// redress gives an input that is open the owner and mode of other settings.
+func (s *service) redress(before, c config.Service) {
+	key, path := c.Input()
+	if key == "" || before.InputOwner == c.InputOwner && before.InputGroup == c.InputGroup && before.InputMode == c.InputMode {
+		return
+	}
+	fd, st, err := fileAt(path)
+	if err == nil {
+		defer unix.Close(fd)
+		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFIFO && kind != unix.S_IFSOCK {
+			err = wrongKind(st, "the input")
+		} else {
+			err = dress(fd, c, 0)
+		}
+	}
+	if err != nil {
+		s.events.Warn("owner and mode of the input are not changed", key, path, "err", err)
 	}
 }
 
@@ -112,23 +244,13 @@ func makeParent(path string) error {
 // dress gives a file that is open as fd, with O_PATH, the owner and mode that the
 // configuration has, or mode if it has none and that is not 0.
 func dress(fd int, c config.Service, mode uint32) error {
-	uid, gid := -1, -1
-	if c.InputOwner != "" {
-		u, err := lookupUser(c.InputOwner)
-		if err != nil {
-			return exit.With(exit.Refused, err)
-		}
-		uid = int(number(u.Uid))
+	const asItIs = ^uint32(0)
+	uid, gid := asItIs, asItIs
+	if err := errors.Join(own(&uid, c.InputOwner, userID), own(&gid, c.InputGroup, groupID)); err != nil {
+		return exit.With(exit.Refused, err)
 	}
-	if c.InputGroup != "" {
-		g, err := lookupGroup(c.InputGroup)
-		if err != nil {
-			return exit.With(exit.Refused, err)
-		}
-		gid = int(number(g.Gid))
-	}
-	if uid >= 0 || gid >= 0 {
-		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+	if uid != asItIs || gid != asItIs {
+		if err := unix.Fchownat(fd, "", int(int32(uid)), int(int32(gid)), unix.AT_EMPTY_PATH); err != nil {
 			return exit.Refusedf("cannot give it to %q: %w", c.InputOwner+":"+c.InputGroup, err)
 		}
 	}
