@@ -263,8 +263,8 @@ func TestInputsReload(t *testing.T) {
 	}
 	d := newInputs(t, "[service.web]\nfifo = \"$D/web\"\n[service.db]\ncommand = \"exec sleep 1000\"\n")
 	d.start()
-	p := d.shell(t, setting{}, `exec 3>web; echo one >&3; while read line; do echo "$line" >&3; done <go`)
 	must(t, unix.Mkfifo(filepath.Join(d.dir, "go"), 0o600))
+	p := d.shell(t, setting{}, `exec 3>web; echo one >&3; while read line; do echo "$line" >&3; done <go`)
 	watch := d.watch("web", "follow")
 	watch.await("one\n")
 	d.configure(strings.ReplaceAll("[defaults]\ninput-mode = \"0622\"\n"+

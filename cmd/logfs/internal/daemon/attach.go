@@ -100,7 +100,9 @@ func (a *attached) Start(pid int) error {
 // with what it holds now.
 func (a *attached) Exit(e record.Exit) error {
 	if a.kind == control.Pipe {
-		a.cancel(capture.ErrOver)
+		if a.cancel != nil { // else the run was over already, under another daemon
+			a.cancel(capture.ErrOver)
+		}
 		return nil
 	}
 	a.exited(e)
