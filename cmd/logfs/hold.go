@@ -74,7 +74,7 @@ func runHold() (status int, err error) {
 }
 
 func holdService(spec daemon.Holding, streams []*os.File) (control.Run, error) {
-	a := control.Attach{Name: spec.Service.Name, Kind: control.Command, Streams: streams, Service: true}
+	a := control.Attach{Name: spec.Service.Name, Kind: control.Command, Streams: streams, Service: true, About: spec.About}
 	if err := withHold(&a); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 	if a.Service {
 		r.hurry = s.hurry(r.hurry)
 	}
-	return &attached{run: r, daemon: d, own: a.Service}, nil
+	return &attached{run: r, daemon: d, own: a.Service, about: a.About}, nil
 }
 
 func openHold(files []*os.File) (*capture.Hold, error) {
@@ -80,6 +80,7 @@ type attached struct {
 	*run
 	daemon *Daemon
 	own    bool      // of a service of the configuration
+	about  string    // what its command is
 	once   sync.Once // Start or Detach, whichever comes first
 }
 
@@ -90,7 +91,7 @@ func (a *attached) Start(pid int) error {
 		if err = a.daemon.begin(a.run, pid); err != nil {
 			a.giveUp()
 		} else if a.own && a.kind == control.Command {
-			a.svc.bring(broughtRun{a.run, pid})
+			a.svc.bring(broughtRun{a.run, pid, a.about})
 		}
 	})
 	return err

@@ -24,6 +24,13 @@ type job struct {
 	ended    chan struct{}  // closed when all have ended, the supervisor too
 }
 
+// stopped is a job that ends what it attends to at once.
+func (j *job) stopped() *job {
+	over, stop := context.WithCancel(j.serving)
+	stop()
+	return &job{serving: over, stop: stop}
+}
+
 // startCommand begins to run the command of s. The caller holds reloading.
 func (d *Daemon) startCommand(s *service) {
 	j := &job{ended: make(chan struct{})}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +36,14 @@ const (
 type Holding struct {
 	Service config.Service
 	Socket  string
+	// About says what the command is; it comes back with the run.
+	About string
+}
+
+// about differs for settings of which one needs another command to be started.
+func about(s config.Service) string {
+	what := fmt.Sprintf("%q %q %q %q", s.Command, s.Dir, s.Env, s.User)
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(what)))
 }
 
 const (
@@ -46,8 +55,9 @@ const (
 
 // A broughtRun is a run that a holder has brought.
 type broughtRun struct {
-	run *run
-	pid int
+	run   *run
+	pid   int
+	about string
 }
 
 // runHeld has a holder run the command of s to its exit mark, or takes over the
@@ -58,10 +68,14 @@ func (d *Daemon) runHeld(s *service, j *job) (failed bool) {
 		if err != nil {
 			return d.cannotStart(s, err)
 		}
-		if h.run != nil {
+		switch {
+		case h.run == nil: // the old holder has gone without its run
+		case h.about != about(s.config()) && j.serving.Err() == nil:
+			s.events.Info("the settings of the command have changed; it is started again")
+			d.attend(s, j.stopped(), h)
+		default:
 			return d.attend(s, j, h)
 		}
-		// The old holder has gone without its run.
 	}
 }
 
@@ -147,9 +161,10 @@ func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error, files
 		_ = cmd.Wait()
 		died <- holderError(string(why), cmd.ProcessState)
 	}()
+	settings := s.config()
 	go func() {
 		defer w.Close()
-		_ = json.NewEncoder(w).Encode(Holding{Service: s.config(), Socket: d.o.Config.Socket})
+		_ = json.NewEncoder(w).Encode(Holding{Service: settings, Socket: d.o.Config.Socket, About: about(settings)})
 	}()
 	return cmd.Process.Pid, nil
 }
