@@ -3,6 +3,7 @@ package capture
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +37,9 @@ type source struct {
 	splitter *Splitter
 	hold     *Hold
 	left     []Piece   // what a dead process has read, to be handed on first
+	hot      bool      // read every now and then, not when it is ready
+	last     time.Time // when it was read
+	often    int       // reads in a row that brought little, soon after another
 	unmoved  bool      // the input cannot be spliced into hold
 	direct   bool      // can always be read: epoll does not take it
 	blocking bool      // the kernel has no RWF_NOWAIT for it
