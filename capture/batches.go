@@ -33,8 +33,9 @@ func (d Doing) lines() bool { return d == OutLines || d == ErrLines }
 
 func (h *Hold) batches() []batch { return h.note.Batches[:h.note.Count] }
 
-// Begin notes that the records first to next-1 are about to be stored.
-func (h *Hold) Begin(what Doing, first, next uint64) {
+// Begin notes that the records first to next-1 are about to be stored. If they
+// are not the whole batch that was handed on, rest is what comes behind them.
+func (h *Hold) Begin(what Doing, first, next uint64, rest []Piece) {
 	if !h.lock() {
 		return
 	}
@@ -44,10 +45,10 @@ func (h *Hold) Begin(what Doing, first, next uint64) {
 	case StartMark:
 		b.Taken = h.starting
 	case OutLines, ErrLines:
-		b.Taken = h.reach[what-1]
+		b.Taken = h.reach[what-1] - uint64(length(rest))
 	}
 	if !h.extend(b) {
-		h.insert(b)
+		h.insert(b, len(rest) > 0)
 	}
 	h.note.Given = max(next, h.note.Batches[h.note.Count-1].Next)
 	h.flip()
@@ -87,10 +88,10 @@ func (h *Hold) start(what Doing, i int) uint64 {
 }
 
 // insert puts b before the batches that are to be stored again, in the place of
-// the one it is, and has those be numbered behind it.
-func (h *Hold) insert(b batch) {
+// the one it is, or is part of, and has those be numbered behind it.
+func (h *Hold) insert(b batch, part bool) {
 	if b.Doing.lines() {
-		h.dropAgain(b.Doing)
+		h.takeAgain(b, part)
 		for h.again == 0 && h.note.Count >= maxBatches && h.giveUp(0) {
 		}
 	}
@@ -104,13 +105,20 @@ func (h *Hold) insert(b batch) {
 	h.number(at+1, b.Next)
 }
 
-// dropAgain drops the first batch of the kind that is to be stored again. What
-// comes now, comes first: another that should have come first has not come.
-func (h *Hold) dropAgain(what Doing) {
-	for found := false; h.again > 0 && !found; {
-		first := int(h.note.Count) - h.again
-		found = h.note.Batches[first].Doing == what
-		h.remove(first)
+// takeAgain takes b off the first batch of its kind that is to be stored again.
+// What comes now, comes first: another that should have come first has not come.
+func (h *Hold) takeAgain(b batch, part bool) {
+	for h.again > 0 {
+		first := &h.note.Batches[int(h.note.Count)-h.again]
+		same := first.Doing == b.Doing
+		if same && part && first.Next-first.First > b.Next-b.First {
+			first.First += b.Next - b.First
+			return
+		}
+		h.remove(int(h.note.Count) - h.again)
+		if same {
+			return
+		}
 	}
 }
 
@@ -292,6 +300,9 @@ func (h *Hold) retakes() int {
 func (h *Hold) retake() []Piece {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.again == 0 {
+		return nil
+	}
 	first := int(h.note.Count) - h.again
 	b := h.note.Batches[first]
 	h.reach[b.Doing-1] = b.Taken

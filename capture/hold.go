@@ -340,8 +340,8 @@ func (h *Hold) isLast() bool {
 	return h.last
 }
 
-// limit is the line limit of the run: that of its first process, because the
-// pieces of a batch are counted by the next one.
+// limit is the line limit in force: that of the process before, because this one
+// counts the pieces of its batches, or the one given.
 func (h *Hold) limit(limit int) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -352,4 +352,16 @@ func (h *Hold) limit(limit int) int {
 		h.note.Limit = uint64(min(limit, heldLimit))
 	}
 	return int(h.note.Limit)
+}
+
+// relimit sets another limit, and returns false while there are batches that were
+// cut by the one before.
+func (h *Hold) relimit(limit int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.note.Count > 0 {
+		return false
+	}
+	h.note.Limit = uint64(limit)
+	return true
 }

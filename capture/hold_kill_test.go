@@ -24,7 +24,8 @@ type scenario struct {
 	late  func(take int) bool
 	lost  bool // what waits for the disk is more than a Hold keeps
 	big   bool // takes its time
-	grows int  // the limit, with each process
+	grows int  // the limit, with time
+	parts int  // pieces that get their numbers together
 }
 
 // A feed is written to a stream, or, if empty, ends it.
@@ -51,8 +52,6 @@ type world struct {
 	fed   int
 	files []stored
 	takes int
-	limit int // in force
-	born  int // processes that have captured
 
 	deaths []int // after how many steps each process is killed, or, if negative, told to end
 	trace  []string
@@ -145,10 +144,7 @@ func (p *process) live() (ended bool) {
 	if p.resume() {
 		return true
 	}
-	limit := p.s.limit + p.s.grows*p.born
-	p.world.born++
-	p.limit = h.limit(limit)
-	err = Pump(p.ctx, limit, p, Input{File: dup(p.t, p.in[0]), Stream: Stdout, Hold: h},
+	err = Pump(p.ctx, p.LineLimit(), p, Input{File: dup(p.t, p.in[0]), Stream: Stdout, Hold: h},
 		Input{File: dup(p.t, p.in[1]), Stream: Stderr, Hold: h})
 	p.note("the pump ended: %v", err)
 	if errors.Is(err, ErrLeft) {
@@ -243,15 +239,26 @@ func scribble(h *Hold) {
 }
 
 func (p *process) mark(what Doing, size uint64) {
-	p.h.Begin(what, p.next, p.next+size)
+	p.h.Begin(what, p.next, p.next+size, nil)
 	p.queue = append(p.queue, stored{first: p.next, next: p.next + size, what: what})
 	p.next += size
 	p.write()
 }
 
 func (p *process) Take(batch []Piece, _ func()) {
+	for len(batch) > 0 {
+		n := len(batch)
+		if p.s.parts > 0 {
+			n = min(n, p.s.parts)
+		}
+		p.take(batch[:n], batch[n:])
+		batch = batch[n:]
+	}
+}
+
+func (p *process) take(batch, rest []Piece) {
 	doing := Doing(batch[0].Stream)
-	p.h.Begin(doing, p.next, p.next+uint64(len(batch)))
+	p.h.Begin(doing, p.next, p.next+uint64(len(batch)), rest)
 	p.note("take %d pieces at %d", len(batch), p.next)
 	for _, piece := range batch {
 		p.queue = append(p.queue, stored{p.next, p.next + 1, doing, string(piece.Text), piece.More})
@@ -259,6 +266,9 @@ func (p *process) Take(batch []Piece, _ func()) {
 	}
 	p.write()
 }
+
+// LineLimit is another one now and then, if it changes at all.
+func (p *process) LineLimit() int { return p.s.limit + p.s.grows*(p.world.takes/3%3) }
 
 // write is what a disk does: nothing, if it is late.
 func (p *process) write() {
@@ -283,58 +293,25 @@ func (p *process) flush() {
 }
 
 // check compares the files with what was written.
-func (w *world) check(kills []int) {
+func (w *world) check(deaths []int) {
 	w.t.Helper()
-	var said [streams]string
-	for _, feeds := range w.s.feeds {
-		for _, f := range feeds {
-			said[f.stream-1] += f.text
-		}
-	}
-	var got, want [streams][]string
-	marks, next, lost := map[Doing]int{}, uint64(1), 0
+	marks, next, lost, missing := map[Doing]int{}, uint64(1), 0, 0
+	var got [streams][]Piece
 	for _, r := range w.files {
 		if r.first != next {
 			w.t.Errorf("number %d follows %d", r.first, next-1)
 		}
 		next = r.next
-		if r.what.lines() {
-			text := r.text
-			if r.more {
-				text += "+"
-			}
-			got[r.what-1] = append(got[r.what-1], text)
-			continue
-		}
 		marks[r.what]++
-		if r.what == LostMark {
+		switch {
+		case r.what.lines():
+			got[r.what-1] = append(got[r.what-1], Piece{More: r.more, Text: []byte(r.text)})
+		case r.what == LostMark:
 			lost += int(r.next - r.first)
 		}
 	}
-	missing := 0
-	for i := range want {
-		s := NewSplitter(Stream(i+1), w.limit)
-		for _, p := range s.Finish(s.Split([]byte(said[i]), nil)) {
-			text := string(p.Text)
-			if p.More {
-				text += "+"
-			}
-			want[i] = append(want[i], text)
-		}
-		if w.s.lost {
-			missing += len(want[i]) - len(got[i])
-			there := map[string]bool{}
-			for _, text := range got[i] {
-				there[text] = true
-			}
-			want[i] = slices.DeleteFunc(want[i], func(s string) bool { return !there[s] })
-		}
-		for at := range max(len(got[i]), len(want[i])) {
-			if got, want := shown(got[i], at), shown(want[i], at); got != want {
-				w.t.Errorf("%s, line %d: stored %s, want %s", Stream(i+1), at, got, want)
-				break
-			}
-		}
+	for i := range got {
+		missing += w.checkStream(Stream(i+1), got[i])
 	}
 	if marks[StartMark] != 1 || marks[ExitMark] != 1 || w.files[0].what != StartMark {
 		w.t.Errorf("marks %v, want one start and one exit", marks)
@@ -343,8 +320,54 @@ func (w *world) check(kills []int) {
 		w.t.Errorf("%d lines said to be lost, %d are", lost, missing)
 	}
 	if w.t.Failed() {
-		w.t.Fatalf("killed after %v steps\n%s", kills, strings.Join(w.trace, "\n"))
+		w.t.Fatalf("died after %v steps\n%s", deaths, strings.Join(w.trace, "\n"))
 	}
+}
+
+// checkStream returns how many pieces are missing.
+func (w *world) checkStream(stream Stream, pieces []Piece) (missing int) {
+	var said []byte
+	for _, feeds := range w.s.feeds {
+		for _, f := range feeds {
+			if f.stream == stream {
+				said = append(said, f.text...)
+			}
+		}
+	}
+	s := NewSplitter(stream, w.s.limit)
+	got, want := w.texts(pieces), w.texts(s.Finish(s.Split(said, nil)))
+	if w.s.lost {
+		missing = len(want) - len(got)
+		there := map[string]bool{}
+		for _, text := range got {
+			there[text] = true
+		}
+		want = slices.DeleteFunc(want, func(s string) bool { return !there[s] })
+	}
+	for at := range max(len(got), len(want)) {
+		if got, want := shown(got, at), shown(want, at); got != want {
+			w.t.Errorf("%s, line %d: stored %s, want %s", stream, at, got, want)
+			break
+		}
+	}
+	return missing
+}
+
+// texts are pieces as text: whole lines, if the limit changes.
+func (w *world) texts(pieces []Piece) (all []string) {
+	goesOn := false
+	for _, p := range pieces {
+		text := string(p.Text)
+		if w.s.grows > 0 && goesOn {
+			all[len(all)-1] += text
+		} else {
+			all = append(all, text)
+		}
+		if goesOn = p.More; !goesOn {
+			all[len(all)-1] += "\n"
+		}
+	}
+	return all
 }
 
 func shown(lines []string, at int) string {
@@ -376,7 +399,8 @@ var scenarios = map[string]scenario{
 	"disk on time":            {limit: 8, feeds: mixed},
 	"disk late":               {limit: 8, feeds: mixed, late: func(take int) bool { return take%7 > 1 }},
 	"disk stuck":              {limit: 8, feeds: mixed, late: func(take int) bool { return true }},
-	"limit grows":             {limit: 8, grows: 3, feeds: mixed, late: func(take int) bool { return take%7 > 1 }},
+	"limit changes":           {limit: 8, grows: 20, feeds: append(feeds("oa\n", "o0123456789012345678", "eb\n|o9012345678901234567890123", "ec\n|o456789", "ed\n|o0\n"), mixed...), late: func(take int) bool { return take%7 > 2 }},
+	"in parts":                {limit: 8, parts: 2, feeds: append(feeds("oa\nb\nc\nd\ne\n", "eA\nB\nC\nD\nE\n", "of\ng\nh\n"), mixed...), late: func(take int) bool { return take%12 > 1 }},
 	"bulk":                    {limit: 3000, feeds: bulk(10), late: func(take int) bool { return take%3 > 0 }, big: true},
 	"bulk that waits":         {limit: 3000, feeds: bulk(28), late: func(take int) bool { return take > 2 }, lost: true, big: true},
 	"more waits than is held": {limit: 8, feeds: many(maxBatches + 8), late: func(take int) bool { return take%50 > 1 }, lost: true},

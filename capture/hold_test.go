@@ -87,7 +87,7 @@ func (l *lineFile) Take(batch []Piece, _ func()) {
 		}
 		l.buf = append(l.buf, '\n')
 	}
-	l.hold.Begin(Doing(batch[0].Stream), l.next, l.next+uint64(len(batch)))
+	l.hold.Begin(Doing(batch[0].Stream), l.next, l.next+uint64(len(batch)), nil)
 	if _, err := l.file.Write(l.buf); err != nil {
 		panic(err)
 	}
@@ -242,7 +242,7 @@ type holding struct {
 }
 
 func (h *holding) Take(batch []Piece, goOn func()) {
-	h.hold.Begin(Doing(batch[0].Stream), 1, 1+uint64(len(batch)))
+	h.hold.Begin(Doing(batch[0].Stream), 1, 1+uint64(len(batch)), nil)
 	h.Sink.Take(batch, goOn)
 	h.hold.Stored(1 + uint64(len(batch)))
 }
@@ -281,10 +281,10 @@ func TestHoldCountsWhatIsLost(t *testing.T) {
 	files := newHold(t)
 	h := openAgain(t, files)
 	h.Starting(7, 1)
-	h.Begin(StartMark, 99, 100)
+	h.Begin(StartMark, 99, 100, nil)
 	h.Stored(100)
 	for i := range uint64(maxBatches + 10) {
-		h.Begin(OutLines+Doing(i%2), 100+i, 101+i) // and the disk is stuck
+		h.Begin(OutLines+Doing(i%2), 100+i, 101+i, nil) // and the disk is stuck
 	}
 	for _, tt := range []struct{ next, lost uint64 }{{100, 10}, {103, 7}, {110, 0}, {120, 0}} {
 		h = openAgain(t, files)
@@ -309,7 +309,7 @@ func TestBatchesAreStoredAgainInOrder(t *testing.T) {
 		lines := strings.Count(text, "\n")
 		h.add(s, []byte(text))
 		h.took(s, len(text)-1-strings.LastIndex(text, "\n"))
-		h.Begin(Doing(s), uint64(1+len(all)), uint64(1+len(all)+lines))
+		h.Begin(Doing(s), uint64(1+len(all)), uint64(1+len(all)+lines), nil)
 		all = append(all, strings.Split(text, "\n")[:lines]...)
 	}
 	for next := uint64(1); next <= uint64(1+len(all)); next++ {
@@ -343,7 +343,46 @@ type numbering struct {
 }
 
 func (n *numbering) Take(batch []Piece, goOn func()) {
-	n.hold.Begin(Doing(batch[0].Stream), n.next, n.next+uint64(len(batch)))
+	n.hold.Begin(Doing(batch[0].Stream), n.next, n.next+uint64(len(batch)), nil)
 	n.next += uint64(len(batch))
 	n.Sink.Take(batch, goOn)
 }
+
+// Another line limit holds for what is held as soon as nothing waits that was cut
+// by the one before, and no unfinished line is longer.
+func TestLimitOfWhatIsHeld(t *testing.T) {
+	r, w := pipe(t)
+	h := openAgain(t, newHold(t))
+	s := &heldLimited{numbering: numbering{hold: h, next: 1}, limit: 30}
+	var c collect
+	s.Sink = &c
+	steps := []func(){
+		func() { write(t, w, "eight by\n") },                    // when the test begins
+		func() { h.Stored(s.next); write(t, w, "longer than") }, // when that was taken
+		func() { write(t, w, " four\nseven b\n") },              // when that was moved
+		func() { s.limit = 4 },                                  // when that was
+		func() { write(t, w, "again 8!\n") },                    // when that was taken, and is not stored
+		func() { h.Stored(s.next); write(t, w, "six by\n") },
+		func() { w.Close() },
+	}
+	next := func() { steps[0](); steps = steps[1:] }
+	c.onTake = next
+	atStep = func(_ *Hold, what string) {
+		if what == "moved" && (len(steps) == 5 || len(steps) == 4) {
+			next()
+		}
+	}
+	t.Cleanup(func() { atStep = nil })
+	next()
+	if err := Pump(t.Context(), 30, s, Input{File: r, Stream: Stdout, Hold: h}); err != nil {
+		t.Fatal(err)
+	}
+	wantBatches(t, &c, "stdout:eight by", "stdout:longer than four stdout:seven b", "stdout:again 8!", "stdout:six + stdout:by")
+}
+
+type heldLimited struct {
+	numbering
+	limit int
+}
+
+func (l *heldLimited) LineLimit() int { return l.limit }

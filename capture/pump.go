@@ -43,6 +43,14 @@ type Sink interface {
 	Take(batch []Piece, goOn func())
 }
 
+// A Limiter is a Sink that has a say in the line limit.
+type Limiter interface {
+	// LineLimit is asked before each read, in the place of the limit that Pump
+	// was given. It holds from the next line on, or, for what is held, as soon as
+	// the files have all that was read before.
+	LineLimit() int
+}
+
 // scratch is what reading needs; a Pump has one only while there is something
 // to read.
 type scratch struct {
@@ -94,6 +102,7 @@ func Start(ctx context.Context, limit int, sink Sink, ended func(error), inputs 
 // returns nil.
 func begin(ctx context.Context, limit int, sink Sink, ended func(error), inputs []Input) *pump {
 	p := &pump{ctx: ctx, sink: sink, ended: ended}
+	p.limiter, _ = sink.(Limiter)
 	p.goOn = func() { go p.work(p.turn.Add(1)) }
 	if err := p.open(limit, inputs); err != nil {
 		p.close()
@@ -109,6 +118,7 @@ func begin(ctx context.Context, limit int, sink Sink, ended func(error), inputs 
 type pump struct {
 	ctx      context.Context
 	sink     Sink
+	limiter  Limiter // nil if the limit does not change
 	ended    func(error)
 	goOn     func()        // made once: a closure for each Take would be garbage
 	turn     atomic.Uint64 // of the goroutine that works
@@ -118,6 +128,7 @@ type pump struct {
 	sources []*source // the watcher's ids are places in it
 	live    int       // sources not finished
 	direct  int       // those of them that the watcher does not take
+	hot     int       // those of them that the watcher does not have now
 	scratch *scratch  // nil while there is nothing to read
 	err     error     // of sources that could not be read
 	why     error     // why reading ended, if not by itself
@@ -247,6 +258,11 @@ func (p *pump) pick() *source {
 func (p *pump) look() {
 	switch p.phase {
 	case reading:
+		if p.hot > 0 && p.ctx.Err() == nil {
+			p.linger()
+			return
+		}
+		p.coolAll()
 		ready, err := p.watcher.wait(p.direct > 0)
 		p.enqueue(ready)
 		switch {
@@ -294,18 +310,51 @@ func (p *pump) read(s *source) []Piece {
 	}
 	switch {
 	case err == unix.EAGAIN && p.phase == reading:
+		p.cool(s)
 		return nil
-	case err != nil && err != unix.EAGAIN:
+	case err == unix.EAGAIN:
+		return p.stop(s)
+	case err != nil:
 		p.err = join(p.err, fmt.Errorf("cannot read %s: %w", s.stream, err))
 		return p.finish(s)
 	case len(text) == 0:
 		return p.finish(s)
 	}
-	if p.phase == draining {
+	switch p.phase {
+	case reading:
+		p.pace(s, len(text))
+	case draining:
 		s.drained += len(text)
+	}
+	if p.limiter != nil {
+		p.setLimit(s, p.limiter.LineLimit())
 	}
 	p.scratch.pieces = s.split(text, p.scratch.pieces[:0])
 	return p.scratch.pieces
+}
+
+// setLimit sets another line limit. What is held must be cut by one limit, so all
+// inputs with the same Hold get it together, when nothing has been cut that is not
+// in the files, and no unfinished line is longer.
+func (p *pump) setLimit(s *source, limit int) {
+	if s.hold == nil {
+		s.splitter.SetLimit(limit)
+		return
+	}
+	limit = min(limit, heldLimit)
+	if limit <= 0 || limit == s.splitter.limit {
+		return
+	}
+	for _, o := range p.sources {
+		if o.splitter.rest() > limit {
+			return
+		}
+	}
+	if s.hold.relimit(limit) {
+		for _, o := range p.sources {
+			o.splitter.limit, o.splitter.coming = limit, limit
+		}
+	}
 }
 
 // stop closes s, which has not ended by itself.
@@ -333,9 +382,13 @@ func (p *pump) finish(s *source) []Piece {
 
 func (p *pump) shut(s *source) {
 	p.live--
-	if s.direct {
+	switch {
+	case s.direct:
 		p.direct--
-	} else {
+	case s.hot:
+		p.hot--
+		s.hot = false
+	default:
 		p.watcher.remove(s.fd)
 	}
 	s.close()

@@ -19,7 +19,8 @@ const (
 	opInterrupt = 36
 	opPoll      = 40
 
-	notifyPoll = 1
+	notifyPoll  = 1
+	notifyEntry = 3
 
 	outHeaderSize = 16
 	inHeaderSize  = 40
@@ -106,8 +107,8 @@ func (d *device) loop(p protocol, o own) {
 		switch {
 		case err == nil && n >= inHeaderSize:
 			d.request(p, o, in[:n], out)
-		case errors.Is(err, syscall.ENODEV):
-			return
+		case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ECONNABORTED):
+			return // unmounted, in order or with force: whoever waits for that is told
 		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
 			// ENOENT: the request was taken back before it was read.
 		default:
@@ -156,6 +157,16 @@ func (d *device) notifyPoll(kh uint64) {
 	var buf [outHeaderSize + 8]byte
 	binary.NativeEndian.PutUint64(buf[outHeaderSize:], kh)
 	d.message(0, notifyPoll, buf[:])
+}
+
+// notifyEntry tells the kernel that a name in the directory with the id parent is
+// gone: it forgets what it has found below, as far as that is not in use. It may
+// wait for those who look up names there.
+func (d *device) notifyEntry(parent uint64, name string) {
+	buf := make([]byte, outHeaderSize+16, outHeaderSize+16+len(name)+1)
+	binary.NativeEndian.PutUint64(buf[outHeaderSize:], parent)
+	binary.NativeEndian.PutUint32(buf[outHeaderSize+8:], uint32(len(name)))
+	d.message(0, notifyEntry, append(append(buf, name...), 0))
 }
 
 func (d *device) message(unique uint64, status int32, buf []byte) {

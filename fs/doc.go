@@ -11,18 +11,23 @@
 // position that only grows. A node is what one lookup of a file found: its
 // byte 0 is the oldest byte of the view at that moment (its base), so every
 // lookup makes a fresh node, with the same inode number. A handle is one open
-// of a node. A parked read is a READ request that waits for news: a few dozen
-// bytes, no goroutine and no buffer.
+// of a node. A pass is one way through the offsets of a handle: one reader has
+// one, and a second only while he reads again what he has read before; threads
+// that read at the same time have one each. A stretch is a run of offsets of a
+// pass that belong to records that follow each other. A parked read is a READ
+// request that waits for news: a few dozen bytes, no goroutine and no buffer.
 //
 // The way of a request. device.go reads requests from /dev/fuse. READ and
 // POLL of current, follow and seq, and INTERRUPT, are answered by follow.go;
 // everything else goes through go-fuse's ProtocolServer to raw.go. No handler
 // blocks: lines that have to come from disk come on goroutines of their own,
-// see past.go, and the read is parked until then.
+// see past.go and load.go, and the read is parked until then, or refused with
+// EAGAIN if its reader polls, who is told when they are there. Everything that
+// waits for a file or a log happens on these goroutines, without a lock.
 //
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
 // waiting.waking, handle.mu, node.mu, waiting.mu, view.mu, the ring's. tree.mu,
-// waits.mu and loadQueue.mu are taken last and hold nothing else. Where two
+// waits.mu and jobs.mu are taken last and hold nothing else. Where two
 // nodes meet, and where the writer of a service meets a reader, it is TryLock.
 package fs

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -32,12 +31,11 @@ type waiting struct {
 
 // A park is a READ request that waits: nothing is read before it is answered.
 type park struct {
+	reading
 	h      *handle
 	unique uint64
-	off    int64
 	size   uint32
 	pid    uint32
-	flags  uint32
 	done   bool        // answered; guarded by h.mu
 	timer  *time.Timer // looks at the reader's signals again
 }
@@ -47,7 +45,7 @@ type verdict uint8
 
 const (
 	wait  verdict = iota
-	loads         // as wait, until lines have come from disk
+	loads         // as wait, for lines from disk
 	data          // n bytes, 0 for the end of the file
 	wouldBlock
 	invalid
@@ -86,9 +84,10 @@ func (s *Server) read(in *fuse.ReadIn) bool {
 		s.dev.fail(in.Unique, fuse.EINVAL)
 		return true
 	}
-	p := park{h: h, unique: in.Unique, off: int64(in.Offset), size: min(in.Size, maxPayload), pid: in.Pid, flags: in.Flags}
+	p := park{h: h, unique: in.Unique, size: min(in.Size, maxPayload), pid: in.Pid}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	p.reading = h.reading(int64(in.Offset), in.Flags)
 	if !s.answer(&p) {
 		parked := p // only a read that waits is worth an allocation
 		s.wait(&parked)
@@ -101,7 +100,9 @@ func (s *Server) read(in *fuse.ReadIn) bool {
 func (s *Server) wait(p *park) {
 	p.h.parked = append(p.h.parked, p)
 	p.h.n.e.park(p)
-	s.answer(p)
+	if !s.answer(p) && s.opts.onPark != nil {
+		s.opts.onPark()
+	}
 }
 
 // answer answers p unless it has to wait. The caller holds p.h.mu.
@@ -111,12 +112,9 @@ func (s *Server) answer(p *park) bool {
 	}
 	buf := replies.Get().(*[replySize]byte)
 	defer replies.Put(buf)
-	n, v := p.h.answer(buf[outHeaderSize:outHeaderSize+p.size], p.off, p.flags)
+	n, v := p.h.answer(buf[outHeaderSize:outHeaderSize+p.size], &p.reading)
 	switch v {
-	case wait:
-		return false
-	case loads:
-		s.wantLoad(p.h)
+	case wait, loads:
 		return false
 	case data:
 		p.finish()
@@ -142,23 +140,16 @@ func (p *park) finish() {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
+	if p.pass != nil {
+		p.pass.busy, p.pass = false, nil
+	}
 	p.h.parked = slices.DeleteFunc(p.h.parked, func(o *park) bool { return o == p })
 	p.h.n.e.unpark(p)
 }
 
-// answer reads at off, and says what is to be done if nothing is there. The
-// caller holds mu.
-func (h *handle) answer(dst []byte, off int64, flags uint32) (int, verdict) {
-	const farthest = 1 << 61 // offsets and positions are added
-	switch {
-	case off < 0:
-		return 0, invalid
-	case off > farthest:
-		return 0, data
-	case h.n.kind == follow:
-		return h.follow(dst, off, flags)
-	}
-	n, load := h.read(dst, request{off: off, limit: h.n.limit()})
+// readCurrent is answer for current and seq.
+func (h *handle) readCurrent(ps *pass, dst []byte, a *reading) (int, verdict) {
+	n, load := ps.read(dst, request{off: a.off, end: h.n.end()})
 	if load {
 		return 0, loads
 	}
@@ -169,9 +160,9 @@ func (h *handle) answer(dst []byte, off int64, flags uint32) (int, verdict) {
 }
 
 // follow is answer for follow.
-func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
-	sequential, blocks := off == h.next, flags&syscall.O_NONBLOCK == 0
-	if sequential && blocks && len(dst) == maxPayload {
+func (h *handle) follow(ps *pass, dst []byte, a *reading) (int, verdict) {
+	blocks := !a.nonblock()
+	if a.sequential && blocks && len(dst) == maxPayload {
 		// The kernel asks for more before it returns what fills its largest
 		// request, and that would wait.
 		dst = dst[:len(dst)-1]
@@ -183,49 +174,20 @@ func (h *handle) follow(dst []byte, off int64, flags uint32) (int, verdict) {
 	// so reads end with lines, also those of tail, which does not block but
 	// has asked for the end. tar, which has not, wants full reads.
 	_, end := h.n.v.catchUp()
-	n, load := h.read(dst, request{off: off, limit: end.off, whole: sequential && (blocks || h.seekEnd)})
+	n, load := ps.read(dst, request{off: a.off, end: end, whole: a.sequential && (blocks || h.seekEnd)})
 	switch {
 	case load:
 		return 0, loads
 	case n > 0:
 		return n, data
-	}
-	switch {
 	case gone:
 		return 0, data
 	case !blocks && h.polled:
 		return 0, wouldBlock
-	case !blocks, h.seekEnd, !sequential:
+	case !blocks, h.seekEnd, !a.sequential:
 		return 0, data
 	}
 	return 0, wait
-}
-
-// seekToEnd notes that SEEK_END was asked, and returns the end: told is what
-// the node says. From then on the handle reads as pollers do.
-func (h *handle) seekToEnd(told int64) int64 {
-	if h.n.kind != follow {
-		return told
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_, end := h.n.v.catchUp()
-	last := len(h.stretches) - 1
-	s := &h.stretches[last]
-	h.seekEnd, h.next = true, max(end.off-s.base, s.lines())
-	if h.next > s.lines() {
-		h.past.close()
-		h.cur, h.at = last, end // what he skips he does not lose
-	}
-	return h.next
-}
-
-// ready says whether a read where the last one ended would not wait. The
-// caller holds mu.
-func (h *handle) ready() bool {
-	_, end := h.n.v.catchUp()
-	s := &h.stretches[len(h.stretches)-1]
-	return h.past.feeding || h.next < s.lines() || h.next+s.base < end.off || h.n.e.isGone()
 }
 
 // pollReq is struct fuse_poll_in behind its header.
@@ -312,6 +274,14 @@ func (e *Entry) unwatch(h *handle) bool {
 	delete(e.watched, h)
 	e.count.Add(-1)
 	return true
+}
+
+// watches says whether the kernel waits to be told that h is ready.
+func (e *Entry) watches(h *handle) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.watched[h]
+	return ok
 }
 
 func (e *Entry) isGone() bool {

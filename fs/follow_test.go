@@ -36,11 +36,18 @@ func (m *mounted) open(t *testing.T, name string, flags int) *reader {
 func (r *reader) read(n int) string {
 	r.t.Helper()
 	b := make([]byte, n)
-	n, err := syscall.Read(r.fd, b)
+	n, err := uninterrupted(func() (int, error) { return syscall.Read(r.fd, b) })
 	if err != nil {
 		r.t.Fatalf("read: %v", err)
 	}
 	return string(b[:n])
+}
+
+// uninterrupted calls again what Go's scheduler has interrupted with a signal.
+func uninterrupted(call func() (int, error)) (n int, err error) {
+	for n, err = call(); err == syscall.EINTR; n, err = call() {
+	}
+	return n, err
 }
 
 func (r *reader) wants(n int, want string) {
@@ -51,13 +58,14 @@ func (r *reader) wants(n int, want string) {
 }
 
 // readAsync starts a read and returns when it is parked.
-func (r *reader) readAsync(e *Entry, n int) <-chan string {
-	before := e.count.Load()
+func (r *reader) readAsync(m *mounted, n int) <-chan string {
+	select {
+	case <-m.parks: // an earlier one
+	default:
+	}
 	got := make(chan string, 1)
 	go func() { got <- r.read(n) }()
-	for e.count.Load() == before {
-		time.Sleep(time.Millisecond) // there is no event for "the kernel has asked"
-	}
+	<-m.parks
 	return got
 }
 
@@ -77,7 +85,7 @@ func TestFollowWaits(t *testing.T) {
 	m.say("o one", "o two")
 	r := m.open(t, "follow", 0)
 	r.wants(4096, "one\ntwo\n")
-	got := r.readAsync(m.e, 4096)
+	got := r.readAsync(m, 4096)
 	m.say("e three")
 	if s := soon(t, got); s != "three\n" {
 		t.Errorf("the blocked read got %q", s)
@@ -86,7 +94,7 @@ func TestFollowWaits(t *testing.T) {
 	err.wants(4096, "three\n")
 	out.wants(3, "one")
 	out.wants(4096, "\ntwo\n")
-	got = err.readAsync(m.e, 4096)
+	got = err.readAsync(m, 4096)
 	m.say("o not for stderr")
 	m.say("e four")
 	if s := soon(t, got); s != "four\n" {
@@ -402,7 +410,7 @@ func TestNothingIsWrittenAfterTheMountIsGone(t *testing.T) {
 func TestCloseEndsFollowers(t *testing.T) {
 	m := mountWeb(t, ring.Limits{})
 	r := m.open(t, "follow", 0)
-	got := r.readAsync(m.e, 100)
+	got := r.readAsync(m, 100)
 	if err := m.s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -416,7 +424,7 @@ func TestRemoveEndsFollowers(t *testing.T) {
 	m.say("o last words")
 	r, s := m.open(t, "follow", 0), m.open(t, "follow", 0)
 	s.wants(100, "last words\n")
-	got := s.readAsync(m.e, 100)
+	got := s.readAsync(m, 100)
 	m.s.Remove("web")
 	if s := soon(t, got); s != "" {
 		t.Errorf("got %q, want the end of the file", s)

@@ -35,18 +35,31 @@ type mounted struct {
 	ring  *ring.Ring
 	dir   string
 	stamp record.Stamp
-	files *files // what is on disk, if the mount is told of it
+	files *files        // what is on disk, if the mount is told of it
+	parks chan struct{} // gets a token when a read waits
 }
 
 func mountWeb(t *testing.T, limits ring.Limits) *mounted { return mountWith(t, limits, nil) }
 
 func mountWith(t *testing.T, limits ring.Limits, disk *files) *mounted {
 	t.Helper()
+	return mountLog(t, limits, disk, testLog(t))
+}
+
+func mountLog(t *testing.T, limits ring.Limits, disk *files, log *slog.Logger) *mounted {
+	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse on this machine: nothing of the mount is tested")
 	}
 	dir := t.TempDir()
-	s, err := Mount(Options{Dir: dir, ListFollow: true, Log: testLog(t), Status: func(w io.Writer) { fmt.Fprintln(w, "all is well") }})
+	parks := make(chan struct{}, 1)
+	s, err := Mount(Options{Dir: dir, ListFollow: true, Log: log, Status: func(w io.Writer) { fmt.Fprintln(w, "all is well") },
+		onPark: func() {
+			select {
+			case parks <- struct{}{}:
+			default:
+			}
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +68,8 @@ func mountWith(t *testing.T, limits ring.Limits, disk *files) *mounted {
 			t.Error(err)
 		}
 	})
-	m := &mounted{t: t, s: s, ring: ring.New(limits), dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000, files: disk}
-	web := Service{Name: "web", Ring: m.ring, Marks: true, Mode: 0o750, Born: time.Unix(1, 0)}
+	m := &mounted{t: t, s: s, ring: ring.New(limits), dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000, files: disk, parks: parks}
+	web := Service{Name: "web", Ring: m.ring, Looks: Looks{Marks: true, Mode: 0o750}, Born: time.Unix(1, 0)}
 	if disk != nil {
 		web.History = disk
 	}

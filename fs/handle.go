@@ -1,13 +1,10 @@
 package fs
 
 import (
-	"bytes"
+	"math"
 	"slices"
 	"sync"
-	"time"
-
-	"logfs/ring"
-	"logfs/ring/record"
+	"syscall"
 )
 
 // A handle is one open of a node.
@@ -16,40 +13,25 @@ type handle struct {
 
 	mu   sync.Mutex // guards all below
 	next int64      // offset behind what was read last
-	half bool       // what was read last did not end a line
+	last *pass      // which that read was part of
 
-	// Offsets of a handle are those of a view, until the reader is overtaken:
-	// what he gets then has other places. Each time begins a stretch.
-	stretches []stretch
-	cur       int // the stretch that at is in
-	at        pos // the record that what was read last ended in, or before
-	past      past
-	parked    []*park // reads of this handle that wait
-
-	// hold keeps the block that a read begins in, so that a mark comes with
-	// lines behind it, however fast the ring drops. Only during read.
-	hold ring.Chunk
-	held bool
+	// main is the pass that goes furthest: it alone reads what has not been
+	// read before. What is read again, and what several threads read at the
+	// same time, are passes of their own, which begin with the stretches of
+	// main, so that an offset has the same bytes in all of them.
+	main   pass
+	others []*pass // the one used last comes last
+	ids    uint32  // given to stretches
+	parked []*park // reads of this handle that wait, oldest first
 
 	seekEnd bool   // SEEK_END was asked: reads as pollers do
 	polled  bool   // poll was asked: reads as event loops do
 	kh      uint64 // what the kernel calls the handle in poll, once polled
 }
 
-// A stretch is a run of offsets that have one relation to absolute positions.
-type stretch struct {
-	off   int64  // where it begins
-	told  []byte // what the reader is told there, before lines come
-	first uint64 // the first number of the last mark in told
-	base  int64  // the absolute position of offset 0, behind told
-	from  pos    // the record that comes behind told
-}
-
-func (s *stretch) lines() int64 { return s.off + int64(len(s.told)) }
-
-// maxStretches bounds what a handle remembers. Who reads backwards beyond it
-// is told that he lost what is there.
-const maxStretches = 32
+// maxPasses bounds how many passes a handle has beside main. Further reads
+// that need one wait until one of these is free.
+const maxPasses = 4
 
 func newHandle(n *node) *handle {
 	n.open()
@@ -58,13 +40,19 @@ func newHandle(n *node) *handle {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return &handle{n: n, at: n.start, stretches: []stretch{{base: n.base, from: n.start}}}
+	h := &handle{n: n}
+	h.main = pass{h: h, at: n.start, stretches: []stretch{{base: n.base, from: n.start}}}
+	h.last = &h.main
+	return h
 }
 
 // close lets go of what the handle holds. No request of it is left.
 func (h *handle) close() {
 	h.mu.Lock()
-	h.past.close()
+	h.main.stop()
+	for _, ps := range h.others {
+		ps.stop()
+	}
 	h.mu.Unlock()
 	if h.n.kind == follow {
 		h.n.e.readers.Add(-1)
@@ -82,288 +70,115 @@ func (h *handle) abandon() {
 	}
 }
 
-// A request is what one READ asks for.
-type request struct {
+// A reading is what one READ wants, and what is remembered while it waits.
+type reading struct {
 	off   int64
-	limit int64 // absolute position of the end of what there is
-	// whole asks to end with a line if one fits.
-	whole bool
+	flags uint32
+	// sequential says that it began where the last read had ended.
+	sequential bool
+	// pass is the one whose lines it waits for: no other read may use it.
+	// Guarded by handle.mu.
+	pass *pass
 }
 
-// read fills dst and returns how many bytes that were: 0 at the end. load
-// says that nothing can be read before lines have been loaded from disk. The
+// nonblock says that the file was open with O_NONBLOCK.
+func (a *reading) nonblock() bool { return a.flags&syscall.O_NONBLOCK != 0 }
+
+// reading is the READ of off. The caller holds mu.
+func (h *handle) reading(off int64, flags uint32) reading {
+	return reading{off: off, flags: flags, sequential: off == h.next}
+}
+
+// answer reads, and says what is to be done if nothing is there. The caller
+// holds mu.
+func (h *handle) answer(dst []byte, a *reading) (n int, v verdict) {
+	const farthest = 1 << 61 // offsets and positions are added
+	if a.off < 0 {
+		return 0, invalid
+	}
+	if a.off > farthest {
+		return 0, data
+	}
+	ps := h.take(a)
+	if ps == nil {
+		return 0, loads
+	}
+	if h.n.kind == follow {
+		n, v = h.follow(ps, dst, a)
+	} else {
+		n, v = h.readCurrent(ps, dst, a)
+	}
+	ps.busy, a.pass = false, nil
+	if v != loads {
+		return n, v
+	}
+	ps.want = len(dst)
+	h.n.e.fs.wantLoad(ps)
+	if h.n.kind == follow && a.nonblock() && h.polled {
+		return 0, wouldBlock // its poll tells when the lines are there
+	}
+	ps.busy, a.pass = true, ps
+	return 0, loads
+}
+
+// take returns the pass that a read belongs to, nil if all are taken. The
 // caller holds mu.
-func (h *handle) read(dst []byte, q request) (n int, load bool) {
-	defer h.letGo()
-	s := h.turn(q.off)
-	if q.off < s.off {
-		q.limit = max(q.limit, h.lose(q.off))
+func (h *handle) take(a *reading) *pass {
+	if a.pass != nil {
+		return a.pass
 	}
-	if h.cur < len(h.stretches)-1 {
-		q.limit = h.stretches[h.cur+1].off + s.base
+	if ps := h.last; ps.next == a.off && ps.free(a.off) && (ps.own || a.off > h.main.next) {
+		ps.join(a.off)
+		return ps
 	}
-	const tries = 3 // memory, disk, and memory again behind the lost lines
-	for range tries {
-		n, known := h.readMemory(dst, q)
-		if known {
-			return h.done(dst, q.off, n), false
-		}
-		if h.n.e.History != nil {
-			if n, load = h.readPast(dst, q); n > 0 || load {
-				return h.done(dst, q.off, n), load
-			}
-		}
-		if !h.past.rejoined {
-			// Full reads are for those whose offsets still mean something.
-			q.limit, q.whole = max(q.limit, h.lose(q.off)), h.n.kind == follow
-		}
-		h.past.rejoined = false
+	if a.off >= h.main.next && h.main.free(a.off) {
+		return &h.main
 	}
-	return 0, false
+	i := slices.IndexFunc(h.others, func(ps *pass) bool { return ps.next == a.off && ps.free(a.off) })
+	if i < 0 {
+		i = slices.IndexFunc(h.others, func(ps *pass) bool { return ps.reaches(a.off) })
+	}
+	if i < 0 && len(h.others) < maxPasses {
+		i, h.others = len(h.others), append(h.others, &pass{h: h, next: -1, own: true})
+	}
+	if i < 0 {
+		i = slices.IndexFunc(h.others, (*pass).idle)
+	}
+	if i < 0 {
+		return nil
+	}
+	ps := h.others[i]
+	h.others = append(slices.Delete(h.others, i, i+1), ps)
+	ps.join(a.off)
+	return ps
 }
 
-// readMemory reads from the ring and what is pinned. It returns false if they
-// do not have what comes next.
-func (h *handle) readMemory(dst []byte, q request) (n int, known bool) {
-	s := h.stretch()
-	at := max(q.off, s.lines()) + s.base
-	switch {
-	case h.past.feeding: // the limit is the ring's, whose positions say nothing now
-		return 0, false
-	case at > q.limit && q.off >= s.lines():
-		return 0, true
-	case at < q.limit && !h.find(at):
-		return 0, false
+// seekToEnd notes that SEEK_END was asked, and returns the end: told is what
+// the node says. From then on the handle reads as pollers do.
+func (h *handle) seekToEnd(told int64) int64 {
+	if h.n.kind != follow {
+		return told
 	}
-	if q.whole && h.tooSmall(dst, q) {
-		return 0, true
-	}
-	n = h.fill(dst, q)
-	return n, n > 0 || h.at.off >= q.limit
-}
-
-// done notes what was read.
-func (h *handle) done(dst []byte, off int64, n int) int {
-	if n > 0 {
-		h.next, h.half = off+int64(n), dst[n-1] != '\n'
-	}
-	return n
-}
-
-func (h *handle) stretch() *stretch { return &h.stretches[h.cur] }
-
-// turn makes the stretch of offset off the one that at is in.
-func (h *handle) turn(off int64) *stretch {
-	i := len(h.stretches) - 1
-	for i > 0 && h.stretches[i].off > off {
-		i--
-	}
-	s := &h.stretches[i]
-	if i != h.cur || h.at.off > max(off, s.lines())+s.base {
-		h.cur, h.at = i, s.from
-		h.past.close()
-	}
-	return s
-}
-
-// begin begins a new stretch at offset off, and forgets those behind it. told
-// comes first and then the record at p, whose first byte is at the absolute
-// position abs.
-func (h *handle) begin(off int64, told []byte, first uint64, p pos, abs int64) {
-	keep := len(h.stretches)
-	for keep > 0 && h.stretches[keep-1].off >= off {
-		keep--
-	}
-	h.stretches = append(h.stretches[:keep], stretch{off: off, told: told, first: first, from: p})
-	if drop := len(h.stretches) - maxStretches; drop > 0 {
-		h.stretches = append(h.stretches[:0], h.stretches[drop:]...)
-	}
-	h.cur, h.at = len(h.stretches)-1, p
-	h.stretch().base = abs - h.stretch().lines()
-	h.n.shift(h.stretch().base)
-}
-
-// letGo releases what hold keeps.
-func (h *handle) letGo() {
-	if h.held {
-		h.hold.Release()
-	}
-	h.hold, h.held = ring.Chunk{}, false
-}
-
-// chunk returns a block for reading, pinned for the caller.
-func (h *handle) chunk(id uint64) (ring.Chunk, bool) {
-	if h.held && h.hold.Block == id {
-		return h.hold.Again(), true
-	}
-	return h.n.chunk(id)
-}
-
-// find moves at to the record that holds the absolute position abs, or some
-// records before it. It returns false if that is not in memory.
-func (h *handle) find(abs int64) bool {
-	const near = 256 << 10
-	if h.at.off <= abs && abs-h.at.off < near {
-		if h.held && h.hold.Block == h.at.Block {
-			return true
-		}
-		h.letGo()
-		if h.hold, h.held = h.n.chunk(h.at.Block); h.held {
-			return true
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seekEnd = true
+	ps := &h.main
+	if ps.busy {
+		if ps = h.take(&reading{off: math.MaxInt64}); ps == nil {
+			return told
 		}
 	}
-	p, ok := h.n.find(abs)
-	if ok {
-		h.at = p
-	}
-	return ok
+	h.next, h.last = ps.skipToEnd(told), ps
+	return h.next
 }
 
-// fill copies what the reader is told, and then lines from memory.
-func (h *handle) fill(dst []byte, q request) (n int) {
-	n = h.fillTold(dst, q.off)
-	for n < len(dst) && h.at.off < q.limit {
-		c, ok := h.chunk(h.at.Block)
-		if !ok {
-			return n
-		}
-		if h.at.Off >= len(c.Data) {
-			c.Release()
-			if c, ok = h.chunk(h.at.Block + 1); !ok {
-				return n
-			}
-			h.at.Cursor = ring.Cursor{Seq: c.First, Run: c.Run, Block: c.Block}
-		}
-		more := false
-		n, _, more = h.copyLines(dst, n, q, c.Data[h.at.Off:])
-		c.Release()
-		if !more {
-			return n
-		}
+// ready says whether a read where the last one ended would not wait. If the
+// lines have to come from disk, they are on their way when it returns. The
+// caller holds mu.
+func (h *handle) ready() bool {
+	ready, load := h.last.ready(h.next)
+	if load {
+		h.n.e.fs.wantLoad(h.last)
 	}
-	return n
-}
-
-func (h *handle) fillTold(dst []byte, off int64) int {
-	s := h.stretch()
-	if off >= s.lines() {
-		return 0
-	}
-	return copy(dst, s.told[off-s.off:])
-}
-
-// copyLines copies from stored lines that begin at at, and moves at. It
-// returns n, now with what it copied, and what is left of lines; more says
-// that they ended before dst and the limit did.
-func (h *handle) copyLines(dst []byte, n int, q request, lines []byte) (_ int, rest []byte, more bool) {
-	l := &h.n.v.layout
-	s := record.Scanner{Buf: lines, Seq: h.at.Seq, Run: h.at.Run}
-	for h.at.off < q.limit {
-		before := s.Buf
-		rec, ok := s.Next()
-		if !ok {
-			return n, nil, true
-		}
-		size := l.size(h.at.open, &rec)
-		skip := int(q.off + int64(n) + h.stretch().base - h.at.off) // bytes of rec before what is asked
-		if skip < size {
-			if q.whole && n > 0 && n+size-skip > len(dst) {
-				return n, before, false
-			}
-			got := copyLine(dst[n:], l, h.at.open, &rec, size, skip)
-			if n += got; skip+got < size {
-				return n, before, false
-			}
-		}
-		h.at.step(l, &rec, len(before)-len(s.Buf))
-		if n == len(dst) {
-			return n, s.Buf, false
-		}
-	}
-	return n, s.Buf, false
-}
-
-// copyLine copies a record's bytes from skip on, as far as dst goes.
-func copyLine(dst []byte, l *layout, open record.Kind, rec *record.Record, size, skip int) int {
-	if skip == 0 && size <= len(dst) {
-		return len(l.write(dst[:0], open, rec))
-	}
-	return copy(dst, l.write(make([]byte, 0, size), open, rec)[skip:])
-}
-
-// tooSmall says that dst is not to be filled because it would break a line.
-// A poller such as tail asks for as many bytes as the size has grown by. Once
-// he has been overtaken that says nothing about where lines end, and what he
-// leaves unread he asks for again. Others have to live with broken lines.
-func (h *handle) tooSmall(dst []byte, q request) bool {
-	const small = 4096
-	if !h.seekEnd || h.half || len(h.stretches) == 1 || len(dst) >= small {
-		return false
-	}
-	var line [small]byte
-	n := h.peek(line[:], q)
-	return n > len(dst) && bytes.IndexByte(line[:len(dst)], '\n') < 0
-}
-
-// peek is fill without moving.
-func (h *handle) peek(dst []byte, q request) int {
-	at := h.at
-	defer func() { h.at = at }()
-	return h.fill(dst, q)
-}
-
-// lose moves a reader whose lines are gone, and puts a mark that says so
-// where he reads next. He lands a quarter of what is held ahead, at the start
-// of a line: at the oldest record he would be overtaken again before his next
-// read. It returns the end of the view.
-func (h *handle) lose(off int64) int64 {
-	v := h.n.v
-	h.past.close()
-	h.letGo()
-	land, end := pos{}, int64(0)
-	land, end, h.hold, h.held = v.land()
-	abs := land.off
-	var next []byte
-	if h.held {
-		abs, next = v.base(land, h.hold), h.hold.Data[land.Off:]
-	}
-	told, first := h.unread(off)
-	h.begin(off, h.tell(told, first, land, next), first, land, abs)
-	return end
-}
-
-// unread returns what the reader has not read yet of what he was told, and
-// the first number he has not been told of.
-func (h *handle) unread(off int64) (told []byte, first uint64) {
-	s := h.stretch()
-	switch {
-	case off == s.off && len(s.told) > 0:
-		return nil, s.first // nothing of it: it becomes one mark with the next
-	case off > s.off && off < s.lines():
-		return append([]byte(nil), s.told[off-s.off:]...), h.at.Seq
-	case off < s.off || h.at.off > off+s.base:
-		return nil, s.from.Seq
-	}
-	return nil, h.at.Seq
-}
-
-// tell appends to told that the numbers from first to land are lost. next is
-// stored lines that begin with the record at land: the mark is older than it.
-func (h *handle) tell(told []byte, first uint64, land pos, next []byte) []byte {
-	stamp, ok := record.ParseStamp(next)
-	if !ok {
-		stamp = record.Stamp(time.Now().UnixNano())
-	}
-	v := h.n.v
-	if h.half && len(told) == 0 && v.form != formBytes {
-		told = append(told, '\n')
-	}
-	if counted := max(first, h.at.Seq); land.Seq > counted {
-		h.n.e.readerLost.Add(land.Seq - counted)
-	}
-	if land.Seq > first && (v.form == formSeq || v.form == formText && v.marks) {
-		rec := record.Lost(stamp-1, land.Run, first, land.Seq-1)
-		told = v.write(told, 0, &rec)
-	}
-	return told
+	return ready || !h.last.past.loading && h.n.e.isGone()
 }

@@ -142,15 +142,40 @@ func detach(dir string) error {
 }
 
 // unmountSoon unmounts when the readers, who have been told of the end, have
-// gone, and detaches if they do not go.
-func unmountSoon(dir string) error {
+// gone, and detaches if they do not go. It stops, and returns false, when
+// mounted does: somebody else has unmounted it.
+func unmountSoon(dir string, mounted func() bool) (ours bool, err error) {
 	for delay := time.Millisecond; delay < 500*time.Millisecond; delay *= 2 {
+		if !mounted() {
+			return false, nil
+		}
 		if Unmount(dir) == nil {
-			return nil
+			return true, nil
 		}
 		time.Sleep(delay)
 	}
-	return detach(dir)
+	if !mounted() {
+		return false, nil
+	}
+	err = detach(dir)
+	return err == nil, err
+}
+
+// deviceOn is the number of the device that is mounted on dir, a path without
+// symbolic links, as "0:52"; "" if dir is no mount point. The mount itself is
+// not asked: see device.greet.
+func deviceOn(dir string) (device string, err error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("cannot read what is mounted: %w", err)
+	}
+	escaped := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(dir)
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 4 && f[4] == escaped {
+			device = f[2] // the last one is on top
+		}
+	}
+	return device, nil
 }
 
 // ClearStale takes away what a killed daemon left on dir: a mount that

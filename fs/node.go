@@ -46,7 +46,7 @@ func raise(v *atomic.Int64, to int64) {
 
 // pins is the consistent state that one pass over current or seq sees.
 type pins struct {
-	limit  int64        // absolute position of its end
+	end    pos          // its end
 	thaw   bool         // the end was read: the next read sees a new state
 	blocks []pos        // where each pinned block begins
 	chunks []ring.Chunk // what is pinned, same indices as blocks
@@ -64,7 +64,7 @@ func (n *node) settle() {
 
 func (n *node) settleLocked() {
 	head, end := n.v.catchUp()
-	n.told, n.pins.limit = 0, end.off
+	n.told, n.pins.end = 0, end
 	if n.kind != follow {
 		n.freezeLocked()
 		if p := n.pins.blocks; len(p) > 0 && p[0].Block > head.Block {
@@ -83,14 +83,13 @@ func (n *node) settleLocked() {
 func (n *node) size() int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	end := n.pins.limit
+	end := n.pins.end
 	if n.kind == follow {
-		_, p := n.v.catchUp()
-		end = p.off
+		_, end = n.v.catchUp()
 	} else if n.opens > 0 {
 		end = n.freezeLocked()
 	}
-	n.told = max(n.told, end-n.base+n.shifted.Load(), n.reached.Load())
+	n.told = max(n.told, end.off-n.base+n.shifted.Load(), n.reached.Load())
 	return n.told
 }
 
@@ -123,15 +122,15 @@ func (n *node) letGo() {
 	}
 }
 
-// limit is where a read of current ends. After a pass to the end it is a new
+// end is where a read of current ends. After a pass to the end it is a new
 // state's.
-func (n *node) limit() int64 {
+func (n *node) end() pos {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.pins.thaw {
 		n.freezeLocked()
 	}
-	return n.pins.limit
+	return n.pins.end
 }
 
 // atEnd notes that a reader was told of the end.
@@ -144,19 +143,19 @@ func (n *node) atEnd() {
 // freezeLocked makes what the ring holds now the state that readers see,
 // together with what was pinned before as long as that is less than another
 // ring full.
-func (n *node) freezeLocked() int64 {
+func (n *node) freezeLocked() pos {
 	_, end := n.v.catchUp()
 	n.pins.thaw = false
-	if end.off == n.pins.limit && len(n.pins.chunks) > 0 {
-		return end.off
+	if end.off == n.pins.end.off && end.reckoning == n.pins.end.reckoning && len(n.pins.chunks) > 0 {
+		return n.pins.end
 	}
 	n.pinLocked()
-	n.pins.limit = end.off
-	for n.pins.bytes > 2*n.e.ringBytes && len(n.pins.chunks) > 1 {
+	n.pins.end = end
+	for n.pins.bytes > 2*n.e.ringBytes() && len(n.pins.chunks) > 1 {
 		n.unpinLocked(len(n.pins.chunks) - 1)
 	}
 	n.e.pinned(n)
-	return end.off
+	return end
 }
 
 // pinLocked pins the blocks that are not pinned yet, and the last one again:

@@ -3,9 +3,6 @@ package fs
 import (
 	"errors"
 	"io"
-	"math"
-	"slices"
-	"sync"
 	"sync/atomic"
 
 	"logfs/ring"
@@ -25,16 +22,17 @@ type HistoryReader interface {
 	// Next returns whole stored lines that follow those before, about as many
 	// as fit into buf, with the number of the first and the run in force
 	// there. A number that is greater than was due says that what lies between
-	// is not to be had. At the end of what there is now it returns io.EOF.
+	// will never be had. io.EOF says that there is nothing yet that the ring
+	// had already dropped when Next was called.
 	Next(buf []byte) (first, run uint64, lines []byte, err error)
 	// Rest lets go of what is only there to make the next Next fast.
 	Rest()
 	Close() error
 }
 
-// past is how a handle is fed from disk, from the moment it is overtaken
-// until it has caught up. It holds no block of the ring, and between reads
-// hardly any line: there may be many who lag.
+// past is how a pass is fed from disk, from the moment it is overtaken until
+// it has caught up. It holds no block of the ring, and between reads hardly
+// any line: there may be many who lag.
 type past struct {
 	feeding  bool
 	rejoined bool // the reader was just put back into the ring
@@ -47,109 +45,115 @@ type past struct {
 	lines      []byte        // loaded and not yet read
 	err        error         // of the last load: io.EOF at the end
 	held       uint64        // the first number in the ring before that load
-	tries      int           // loads since lines came
 }
 
-const (
-	// minLoad and maxLoad bound how much is read from disk at once. A reader
-	// who asks for less than minLoad keeps what is over until he asks again.
-	minLoad = 4 << 10
-	maxLoad = 64 << 10
-	// maxOpen is how many readers keep their file open between reads. Others
-	// open it again each time.
-	maxOpen = 32
-)
+func (p *past) feed() { p.feeding = true }
 
-// loadBuffers are for the lines that are being loaded.
-var loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
-
-// close ends the feeding. The caller holds handle.mu.
-func (p *past) close() {
-	switch {
-	case p.loading:
+// close ends the feeding. The caller holds mu of h, whose past it is.
+func (p *past) close(h *handle) {
+	if p.loading {
 		p.feeding, p.closed = false, true
 		return
-	case p.reader != nil:
-		p.closeReader()
+	}
+	if r := p.reader; r != nil {
+		h.n.e.fs.later(func() { _ = r.Close() }) // it was only read from
+	}
+	if p.kept != nil {
+		p.kept.Add(-1)
 	}
 	*p = past{}
 }
 
-func (p *past) closeReader() {
-	_ = p.reader.Close() // it was only read from
-	if p.reader = nil; p.kept != nil {
-		p.kept.Add(-1)
-		p.kept = nil
-	}
-}
-
 // readPast reads from what was loaded. load says that more has to be loaded
-// first; without it and with n 0 the disk has no more than the ring, and the
-// reader has been put back there.
-func (h *handle) readPast(dst []byte, q request) (n int, load bool) {
-	p := &h.past
+// first; known without bytes, that this is the end. With neither, the disk has
+// no more than the ring, and the reader has been put back there, or his lines
+// are nowhere.
+func (ps *pass) readPast(dst []byte, q request) (n int, load, known bool) {
+	p := &ps.past
 	if p.loading {
-		return 0, true
+		return 0, true, false
 	}
 	if !p.feeding {
-		p.feeding = true
-		return 0, true
+		p.feed()
+		return 0, true, false
 	}
-	n = h.fillTold(dst, q.off)
-	if h.cur == len(h.stretches)-1 {
-		q.limit = math.MaxInt64 // of the ring, whose positions say nothing here
-	}
-	if len(p.lines) > 0 && p.first > h.at.Seq {
+	n = ps.fillTold(dst, q.off)
+	if len(p.lines) > 0 && ps.misses() {
 		if n > 0 {
-			return n, false
+			return n, false, true
 		}
-		h.skipDeleted(q.off)
-		n = h.fillTold(dst, q.off)
+		ps.skip(q.off)
+		n = ps.fillTold(dst, q.off)
 	}
 	if len(p.lines) > 0 && n < len(dst) {
-		n, p.lines, _ = h.copyLines(dst, n, q, p.lines)
-		p.first, p.tries = h.at.Seq, 0
+		n, p.lines, _ = ps.copyLines(dst, n, q, p.lines)
+		p.first = ps.at.Seq
 	}
 	if n > 0 {
-		h.n.reach(q.off + int64(n) + maxLoad)
-		return n, false
+		ps.h.n.reach(q.off + int64(n) + maxLoad)
+		return n, false, true
 	}
-	if (p.err != nil || h.caughtUp()) && h.rejoin(q.off) {
-		return 0, false
-	}
-	const tries = 3
-	if p.tries++; errors.Is(p.err, io.EOF) && h.at.Seq >= p.held && p.tries <= tries {
-		p.err = nil // they have been written, and dropped, since
-	}
-	if p.err != nil {
-		if !errors.Is(p.err, io.EOF) {
-			h.n.e.fs.dev.log.Warn("cannot read a reader's lines from disk", "service", h.n.e.Name, "err", p.err)
-		}
-		p.close()
-		return 0, false
-	}
-	return 0, true
+	return ps.pastLines(q)
 }
 
-// skipDeleted tells the reader what retention has deleted before he read it.
-func (h *handle) skipDeleted(off int64) {
-	land := pos{Cursor: ring.Cursor{Seq: h.past.first, Run: h.past.run}, off: h.at.off}
-	told, first := h.unread(off)
-	h.begin(off, h.tell(told, first, land, h.past.lines), first, land, land.off)
+// pastLines is readPast when there is no line left of what was loaded.
+func (ps *pass) pastLines(q request) (n int, load, known bool) {
+	p := &ps.past
+	switch {
+	case (p.err != nil || ps.caughtUp()) && ps.rejoin():
+		return 0, false, false
+	case ps.at.Seq >= q.end.Seq:
+		return 0, false, true
+	case errors.Is(p.err, io.EOF) && ps.at.Seq >= p.held:
+		p.err = nil // the ring had them, and has dropped them since
+	}
+	if p.err == nil {
+		return 0, true, false
+	}
+	if err := p.err; !errors.Is(err, io.EOF) {
+		e := ps.h.n.e
+		e.fs.later(func() {
+			e.fs.dev.log.Warn("cannot read a reader's lines from disk", "service", e.Name, "err", err)
+		})
+	}
+	p.close(ps.h)
+	return 0, false, false
+}
+
+// misses says that the lines that were loaded do not go on where the reader
+// is: what is due was deleted, or all that is left of the record he has read a
+// part of is a mark that it is lost.
+func (ps *pass) misses() bool {
+	p := &ps.past
+	if p.first > ps.at.Seq {
+		return true
+	}
+	s := record.Scanner{Buf: p.lines, Seq: p.first, Run: p.run}
+	rec, ok := s.Next()
+	l := &ps.h.n.v.layout
+	return ok && ps.part.size > 0 && ps.part != part{rec.Seq, l.size(ps.at.open, &rec), rec.Kind} && ps.part.seq == rec.Seq
+}
+
+// skip tells the reader what is missing before the lines that were loaded.
+func (ps *pass) skip(off int64) {
+	p := &ps.past
+	land := pos{Cursor: ring.Cursor{Seq: p.first, Run: p.run}, off: ps.at.off}
+	told, first := ps.unread(off)
+	ps.begin(off, ps.tell(told, first, land, p.lines), first, land, land.off)
 }
 
 // caughtUp says that the ring has what comes next, with some room before it
-// drops it.
-func (h *handle) caughtUp() bool {
-	first, next := h.n.v.ring.Bounds()
-	return h.at.Seq >= first+(next-first)/4
+// drops it. Who reads again goes on from disk as far as he has read before.
+func (ps *pass) caughtUp() bool {
+	first, next := ps.h.n.v.ring.Bounds()
+	return ps.lastStretch() && ps.at.Seq >= first+(next-first)/4
 }
 
 // rejoin puts a reader who stands before a record back into the ring. It
 // returns false if the ring does not have that record.
-func (h *handle) rejoin(off int64) bool {
-	v := h.n.v
-	p, c, ok := v.seek(h.at.Seq)
+func (ps *pass) rejoin() bool {
+	v := ps.h.n.v
+	p, c, ok := v.seek(ps.at.Seq)
 	if !ok {
 		return false
 	}
@@ -157,144 +161,14 @@ func (h *handle) rejoin(off int64) bool {
 	var told []byte
 	if c != nil {
 		abs = v.base(p, *c)
-		if h.at.open != 0 && v.breaksAt(h.at.open, p, *c) {
+		if ps.at.open != 0 && v.breaksAt(ps.at.open, p, *c) {
 			told = []byte{'\n'}
 		}
 		c.Release()
 	}
-	h.past.close()
-	h.past.rejoined = true
-	h.begin(off, told, p.Seq, p, abs)
+	off := ps.at.off - ps.stretch().base
+	ps.past.close(ps.h)
+	ps.past.rejoined = true
+	ps.begin(off, told, p.Seq, p, abs)
 	return true
-}
-
-// loadQueue is who waits for lines from disk. Ten thousand may: they queue, and a
-// few goroutines, which end when the queue does, serve them.
-type loadQueue struct {
-	mu      sync.Mutex // guards the following; taken last
-	queue   []*handle
-	serving int
-}
-
-// wantLoad has lines loaded for h. The caller holds h.mu.
-func (s *Server) wantLoad(h *handle) {
-	if h.past.loading {
-		return
-	}
-	h.past.loading = true
-	s.loads.mu.Lock()
-	defer s.loads.mu.Unlock()
-	s.loads.queue = append(s.loads.queue, h)
-	if s.loads.serving < maxLoads {
-		s.loads.serving++
-		go s.serveLoads()
-	}
-}
-
-func (s *Server) serveLoads() {
-	for h := s.nextLoad(); h != nil; h = s.nextLoad() {
-		s.load(h)
-	}
-}
-
-// nextLoad returns who has waited longest. With nil, the caller has to end.
-func (s *Server) nextLoad() *handle {
-	l := &s.loads
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
-		l.serving--
-		l.queue = nil
-		return nil
-	}
-	h := l.queue[0]
-	l.queue[0] = nil
-	l.queue = l.queue[1:]
-	return h
-}
-
-// load loads lines for h and answers the reads that wait for them.
-func (s *Server) load(h *handle) {
-	buf := loadBuffers.Get().(*[maxLoad]byte)
-	defer loadBuffers.Put(buf)
-
-	h.mu.Lock()
-	p := &h.past
-	got := loaded{reader: p.reader, buf: buf[:h.loadSize()]}
-	seq := h.at.Seq
-	h.mu.Unlock()
-	got.held, _ = h.n.v.ring.Bounds()
-
-	got.next(h.n.e.History, seq)
-
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p.loading = false
-	p.reader, p.err, p.held = got.reader, got.err, got.held
-	p.first, p.run, p.lines = got.first, got.run, got.lines
-	if p.closed {
-		p.close()
-	}
-	for _, r := range slices.Clone(h.parked) {
-		s.answer(r)
-	}
-	p.lines = append([]byte(nil), p.lines...) // buf is somebody else's now
-	if !p.loading {
-		s.keep(p)
-	}
-}
-
-// loadSize is how many stored bytes will do for the reads that wait. Their
-// text is shorter; a seq record is longer, but not twice as long.
-func (h *handle) loadSize() int {
-	want := minLoad
-	for _, r := range h.parked {
-		size := int(r.size)
-		if h.n.v.form == formSeq {
-			size /= 2
-		}
-		want = max(want, size)
-	}
-	return min(want, maxLoad)
-}
-
-// keep keeps the file open until the next load, unless many others are.
-func (s *Server) keep(p *past) {
-	switch {
-	case p.reader == nil || p.kept != nil:
-	case s.kept.Add(1) <= maxOpen:
-		p.kept = &s.kept
-	default:
-		s.kept.Add(-1)
-		p.reader.Rest()
-	}
-}
-
-// loaded is what a load has without any lock.
-type loaded struct {
-	reader     HistoryReader
-	buf        []byte
-	first, run uint64
-	lines      []byte
-	err        error
-	held       uint64
-}
-
-// next reads the next lines, and skips those before seq.
-func (l *loaded) next(h History, seq uint64) {
-	if l.reader == nil {
-		if l.reader, l.err = h.From(seq); l.err != nil {
-			return
-		}
-	}
-	for len(l.lines) == 0 && l.err == nil {
-		l.first, l.run, l.lines, l.err = l.reader.Next(l.buf)
-		s := record.Scanner{Buf: l.lines, Seq: l.first, Run: l.run}
-		for s.Seq < seq {
-			if _, ok := s.Next(); !ok {
-				break
-			}
-		}
-		l.first, l.run, l.lines = s.Seq, s.Run, s.Buf
-	}
 }

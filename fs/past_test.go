@@ -20,7 +20,27 @@ type files struct {
 	lines []stored
 	gone  uint64          // numbers up to this one have been deleted
 	stuck <-chan struct{} // what Next waits for, if anything
+	shut  <-chan struct{} // likewise, Close
+	err   error           // what Next returns, if not nil
 	open  int
+	ended sync.Cond // told when open is less
+}
+
+// awaitClosed waits until no reader is open.
+func (f *files) awaitClosed() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended.L = &f.mu
+	for f.open > 0 {
+		f.ended.Wait()
+	}
+}
+
+// fail makes Next return err from now on.
+func (f *files) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
 }
 
 type stored struct {
@@ -74,6 +94,9 @@ func (r *filesReader) Next(buf []byte) (first, run uint64, lines []byte, err err
 	}
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
+	if r.f.err != nil {
+		return 0, 0, nil, r.f.err
+	}
 	lines = buf[:0]
 	for _, l := range r.f.lines {
 		if l.seq < r.seq || l.seq <= r.f.gone {
@@ -97,9 +120,13 @@ func (r *filesReader) Next(buf []byte) (first, run uint64, lines []byte, err err
 func (r *filesReader) Rest() {}
 
 func (r *filesReader) Close() error {
+	if r.f.shut != nil {
+		<-r.f.shut
+	}
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
 	r.f.open--
+	r.f.ended.Broadcast()
 	return nil
 }
 
@@ -152,16 +179,15 @@ func TestOvertakenReaderIsFedFromDisk(t *testing.T) {
 		r.wants(14, "line 1\nline 2\n")
 		m.count(11, 5000)
 		differ(t, r.until(size, "line 5000\n"), counted(3, 5000))
-		got := r.readAsync(m.e, 100)
+		got := r.readAsync(m, 100)
 		m.count(5001, 5001)
 		if s := soon(t, got); s != "line 5001\n" {
 			t.Errorf("back in the ring: %q", s)
 		}
-		m.files.mu.Lock()
-		if m.e.ReaderLost() != 0 || m.files.open != 0 {
-			t.Errorf("%d lines counted as lost, %d files open", m.e.ReaderLost(), m.files.open)
+		if n := m.e.ReaderLost(); n != 0 {
+			t.Errorf("%d lines counted as lost", n)
 		}
-		m.files.mu.Unlock()
+		m.files.awaitClosed()
 	}
 }
 
@@ -317,16 +343,17 @@ func TestStuckDisk(t *testing.T) {
 	m := mountWith(t, ring.Limits{Lines: 100, Bytes: 1 << 20}, &files{stuck: stuck})
 	m.count(1, 1)
 	var cats []*exec.Cmd
-	for range 2 * maxLoads {
-		cat := exec.Command("sh", "-c", "exec <"+m.path("follow")+"; read -r line; echo $line; kill -STOP $$; exec cat")
-		out, err := cat.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+	for range 2 * maxJobs {
+		cat := exec.Command("sh", "-c", "exec <"+m.path("follow")+"; read -r line; kill -STOP $$; exec cat")
 		if err := cat.Start(); err != nil {
 			t.Fatal(err)
 		}
-		out.Read(make([]byte, 10))
+		var st syscall.WaitStatus
+		for !st.Stopped() {
+			if _, err := syscall.Wait4(cat.Process.Pid, &st, syscall.WUNTRACED, nil); err != nil && err != syscall.EINTR {
+				t.Fatal(err)
+			}
+		}
 		cats = append(cats, cat)
 	}
 	m.count(2, 1000)

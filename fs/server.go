@@ -26,28 +26,33 @@ type Options struct {
 	// Status writes the content of the status file.
 	Status func(io.Writer)
 	Log    *slog.Logger
+
+	onPark func() // for tests: a read waits; nil otherwise
 }
 
 // A Server is a mounted tree.
 type Server struct {
-	opts  Options
-	dir   string
-	owner fuse.Owner
-	born  time.Time
-	tree  *tree
-	waits waits
-	dev   device
-	loads loadQueue
-	kept  atomic.Int64 // readers whose file stays open between loads
+	opts   Options
+	dir    string
+	real   string // dir without symbolic links
+	device string // of the mount, while it is on real
+	owner  fuse.Owner
+	born   time.Time
+	list   atomic.Bool // follow is shown in listings
+	tree   *tree
+	waits  waits
+	dev    device
+	jobs   jobs
+	kept   atomic.Int64 // readers whose file stays open between loads
 
 	closing sync.Once
 	closed  error
 	done    chan struct{}
 }
 
-// maxLoads is how many readers are fed from disk at the same moment. Each
-// takes a thread while it waits for the disk.
-const maxLoads = 4
+// maxJobs is how many readers are fed from disk at the same moment. Each takes
+// a thread while it waits for the disk.
+const maxJobs = 4
 
 // Mount mounts an empty tree and serves it. An error wraps ErrNoFUSE if it is
 // the system that cannot mount.
@@ -56,15 +61,24 @@ func Mount(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount on %q: %w", o.Dir, err)
 	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount on %q: %w", o.Dir, err)
+	}
 	fd, err := mount(dir, o.AllowOther)
 	if err != nil {
 		return nil, err
 	}
 	s := newServer(o, dir, fd)
+	s.real = real
 	p := newProtocol(s)
 	if err := s.dev.greet(p); err != nil {
 		s.dev.close()
 		return nil, errors.Join(fmt.Errorf("cannot use the mount on %q: %w", s.dir, err), detach(s.dir))
+	}
+	if s.device, err = deviceOn(s.real); err != nil {
+		s.dev.close()
+		return nil, errors.Join(err, detach(s.dir))
 	}
 	s.dev.serve(p, s)
 	go func() {
@@ -77,11 +91,13 @@ func Mount(o Options) (*Server, error) {
 }
 
 func newServer(o Options, dir string, fd int) *Server {
-	return &Server{
+	s := &Server{
 		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
 		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
 		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
+	s.list.Store(o.ListFollow)
+	return s
 }
 
 // newProtocol makes go-fuse answer what this package does not.
@@ -101,6 +117,18 @@ func (w logWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// mounted says whether the tree is still what is on its mount point. A file of
+// it that is open keeps it alive after somebody has detached it.
+func (s *Server) mounted() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+	}
+	device, err := deviceOn(s.real)
+	return err != nil || device == s.device
+}
+
 // Add shows a service.
 func (s *Server) Add(svc Service) (*Entry, error) {
 	t := s.tree
@@ -116,7 +144,8 @@ func (s *Server) Add(svc Service) (*Entry, error) {
 }
 
 // Remove takes a service out of the tree. Its followers read to the end of
-// what is there and then find the end of the file.
+// what is there and then find the end of the file. Nothing is left of it when
+// they have closed that.
 func (s *Server) Remove(name string) {
 	s.tree.mu.Lock()
 	e := s.tree.entries[name]
@@ -127,6 +156,7 @@ func (s *Server) Remove(name string) {
 	s.tree.mu.Unlock()
 	if e != nil {
 		e.end()
+		s.dev.notifyEntry(rootID, name)
 	}
 }
 
@@ -151,16 +181,10 @@ func (s *Server) Close() error {
 		for _, e := range s.tree.names() {
 			e.end()
 		}
-		select {
-		case <-s.done: // unmounted by somebody else
-			return
-		default:
-		}
-		if err := unmountSoon(s.dir); err != nil {
+		ours, err := unmountSoon(s.dir, s.mounted)
+		if err != nil {
 			s.closed = fmt.Errorf("cannot unmount %q: %w", s.dir, err)
-			return
-		}
-		if os.Geteuid() == 0 {
+		} else if ours && os.Geteuid() == 0 {
 			<-s.done
 		}
 	})

@@ -108,6 +108,10 @@ type pos struct {
 	ring.Cursor
 	off  int64       // absolute position in the view
 	open record.Kind // the stream whose line is unfinished here
+	// reckoning says which positions off can be compared with: those of the
+	// same reckoning. It is 0 where off is not a position in a view, and Block
+	// and Off say nothing.
+	reckoning uint32
 }
 
 // step moves p over rec, whose stored line takes n bytes.
@@ -132,6 +136,9 @@ type view struct {
 	head   pos        // the oldest record held
 	end    pos        // behind the newest record measured
 	begun  bool
+	// reckoning is that of all positions from now on. A new one begins when
+	// the size of records had to be guessed, see restartLocked.
+	reckoning uint32
 }
 
 // lostGuess is how long a view takes a record to have been that the ring
@@ -157,11 +164,16 @@ func (v *view) catchUp() (head, end pos) {
 // last is gone from the ring.
 func (v *view) restartLocked(oldest ring.Cursor) {
 	at := pos{Cursor: oldest}
-	if missed := oldest.Seq - v.end.Seq; v.begun && missed > 0 {
+	switch missed := oldest.Seq - v.end.Seq; {
+	case !v.begun:
+		v.reckoning = 1
+	case missed > 0:
+		v.reckoning++
 		at.off = v.end.off + lostGuess*int64(missed)
-	} else if v.begun {
+	default:
 		at.off, at.open = v.end.off, v.end.open
 	}
+	at.reckoning = v.reckoning
 	v.begun, v.head, v.end, v.blocks = true, at, at, append(v.blocks[:0], at)
 }
 
@@ -243,12 +255,12 @@ func (v *view) base(p pos, c ring.Chunk) int64 {
 // land returns the start of the first line behind the oldest quarter of what
 // is held, the end of the view, and the block of the line, pinned: found is
 // false if no line begins there.
-func (v *view) land() (p pos, end int64, c ring.Chunk, found bool) {
+func (v *view) land() (p, end pos, c ring.Chunk, found bool) {
 	for {
 		head, last := v.catchUp()
 		p, c, found, ok := v.lineFrom(head.off+(last.off-head.off)/4, last.Seq)
 		if ok {
-			return p, last.off, c, found
+			return p, last, c, found
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // newTestEntry is an entry without a mount.
 func newTestEntry(limits ring.Limits) *Entry {
-	return newEntry(Service{Name: "web", Ring: ring.New(limits), Marks: true}, nil, 1)
+	return newEntry(Service{Name: "web", Ring: ring.New(limits), Looks: Looks{Marks: true}}, nil, 1)
 }
 
 func appendRandom(r *ring.Ring, rnd *rand.Rand, n int) {
@@ -93,7 +93,8 @@ func checkReads(t *testing.T, e *Entry, sel selection, k fileKind, rnd *rand.Ran
 	for range 10 {
 		off := rnd.Intn(len(want) + 1)
 		dst := make([]byte, 1+rnd.Intn(300))
-		m, _ := h.answer(dst, int64(off), 0)
+		a := h.reading(int64(off), 0)
+		m, _ := h.answer(dst, &a)
 		got := dst[:m]
 		if exp := want[off:min(len(want), off+len(dst))]; !bytes.Equal(got, exp) {
 			t.Fatalf("selection %d, %s: read(%d) at %d:\n got %q\nwant %q", sel, fileNames[k], len(dst), off, got, exp)
@@ -114,12 +115,14 @@ func TestFollowerGetsEverything(t *testing.T) {
 		for range 200 {
 			appendRandom(e.Ring, rnd, rnd.Intn(5))
 			dst := make([]byte, 1+rnd.Intn(500))
-			if n, v := h.follow(dst, int64(len(got)), 0); v == data {
+			a := h.reading(int64(len(got)), 0)
+			if n, v := h.answer(dst, &a); v == data {
 				got = append(got, dst[:n]...)
 			}
 		}
 		dst := make([]byte, 1<<20)
-		m, _ := h.follow(dst, int64(len(got)), 0)
+		a := h.reading(int64(len(got)), 0)
+		m, _ := h.answer(dst, &a)
 		if want := n.v.all(); !bytes.Equal(append(got, dst[:m]...), want) {
 			t.Fatal("the reads of a follower are not the bytes of the view")
 		}
@@ -146,7 +149,7 @@ func TestSlowFollowerLosesNothingSilently(t *testing.T) {
 			h.mu.Lock()
 			_, end := n.v.catchUp()
 			dst := make([]byte, 300+rnd.Intn(2000))
-			m, _ := h.read(dst, request{off: int64(len(got)), limit: end.off, whole: true})
+			m, _ := h.main.read(dst, request{off: int64(len(got)), end: end, whole: true})
 			h.mu.Unlock()
 			got = append(got, dst[:m]...)
 		}

@@ -125,3 +125,70 @@ func TestDiskFullBlockAtTheEnd(t *testing.T) {
 		t.Errorf("the files have %+v", a)
 	}
 }
+
+// A disk that is full for seconds while a service writes 10,000 lines a second.
+func TestDiskFullForSeconds(t *testing.T) {
+	t.Parallel()
+	for _, full := range []string{"drop", "block"} {
+		for _, kind := range []string{"tmpfs", "ext4"} {
+			t.Run(full+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				fullForSeconds(t, full, kind)
+			})
+		}
+	}
+}
+
+func fullForSeconds(t *testing.T, full, kind string) {
+	seconds := 3
+	if os.Getenv("LOGFS_LONG") == "1" {
+		seconds = 10
+	}
+	last := 20_000
+	if full == "drop" {
+		last = (seconds + 1) * 10_000
+	}
+	d := newDaemon(t, emitter("web", last, 900, keepAll, "ring-lines = 15000", "full = \""+full+"\"")+"[service.db]\n")
+	disk := d.logdir("web")
+	if kind == "ext4" {
+		d.ext4Disk("web")
+	} else {
+		d.smallDisk("web", 64<<20)
+	}
+	d.expectLog("service=web")
+	d.start()
+	w := d.watch("web", "stdout", "follow")
+	db := d.feed("db")
+	w.await(numbered(5000) + "\n")
+	over := time.NewTimer(time.Duration(seconds) * time.Second)
+	free := fill(t, disk)
+	d.awaitLog("takes no writes")
+	shown := d.statusNumber("web", statusLast)
+	db.upTo(200)
+	if full == "drop" { // its readers go on
+		w.await(numbered(shown+5000) + "\n")
+	}
+	<-over.C
+	if full == "drop" { // a slow machine takes longer to fill the ring
+		eventually(t, func() string { return "lines to be lost" }, func() bool { return d.statusNumber("web", statusLost) > 0 })
+	}
+	if now := d.statusNumber("web", statusLast); full == "block" && now != shown {
+		t.Errorf("the service has gone on from %d to %d", shown, now)
+	}
+	free()
+	freed := time.Now()
+	d.awaitLog("takes writes again")
+	t.Logf("full for %d s, written again %v after there was room", seconds, time.Since(freed).Round(time.Millisecond))
+	d.awaitState("web", "exited")
+	w.await(numbered(last) + "\n")
+	lost := d.statusNumber("web", statusLost)
+	db.upTo(400)
+	db.close()
+	d.stop()
+	d.verified(disk)
+	a := accountOfFiles(t, disk)
+	if a.lost != lost || a.lines+a.lost != last || (full == "block") != (a.marks == 0) {
+		t.Errorf("the files have %+v of %d lines; status says %d lost", a, last, lost)
+	}
+	checkStored(t, readLogdir(t, d.logdir("db")), 400)
+}

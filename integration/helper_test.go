@@ -19,6 +19,7 @@ var helpers = map[string]func(args []string) int{
 	"deadlines": readWithDeadlines,
 	"latency":   readLatencies,
 	"emit":      emitLines,
+	"baddisk":   serveBadDisk,
 }
 
 // emitLines is a service: it writes the numbered lines up to args[0], ten at a

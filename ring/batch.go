@@ -54,15 +54,29 @@ func (b *Batch) Add(t record.Stamp, k record.Kind, more bool, text []byte) {
 	b.added(len(line), t)
 }
 
-// Skip makes seq the number and run the run of the next record: what lies
-// between is not to be had. Numbers never go back.
-func (b *Batch) Skip(seq, run uint64) {
-	if seq <= b.at.Seq && run == b.at.Run {
-		return
+// Skip makes seq the number and run the run of the next record. What lies
+// between is not to be had: if records came before, a lost mark stamped t takes
+// its place, so that no reader passes over it without a word. Numbers never go
+// back.
+func (b *Batch) Skip(t record.Stamp, seq, run uint64) {
+	if run != b.at.Run {
+		b.leap(b.at.Seq, run)
 	}
+	switch {
+	case seq <= b.at.Seq:
+	case b.last == 0: // the first of all
+		b.leap(seq, run)
+	default:
+		b.Add(t, record.Mark, false, record.AppendLost(nil, seq-b.at.Seq))
+	}
+}
+
+// leap makes seq the number and run the run of the next record, which begins a
+// block.
+func (b *Batch) leap(seq, run uint64) {
 	b.seal()
 	b.cur = nil
-	b.at.Seq, b.at.Run = max(seq, b.at.Seq), run
+	b.at.Seq, b.at.Run = seq, run
 }
 
 func (b *Batch) added(n int, t record.Stamp) {
@@ -90,7 +104,7 @@ func (b *Batch) room(n int) {
 		size = 2 * len(b.cur.mem)
 	}
 	b.seal()
-	b.cur = b.r.newBlock(max(n, min(size, b.r.blockSize())))
+	b.cur = b.r.newBlock(n, size)
 	b.cur.first, b.cur.run = b.at.Seq, b.at.Run
 	b.fresh = append(b.fresh, b.cur)
 	b.n, b.lines, b.from = 0, 0, 0

@@ -68,6 +68,12 @@ func TestRandomAgainstSlice(t *testing.T) {
 		for range 200 {
 			step(r, o, rnd)
 			compare(t, r, o)
+			if rnd.Intn(10) == 0 {
+				o.limits = Limits{Lines: 1 + rnd.Intn(200), Bytes: int64(200 + rnd.Intn(40_000))}
+				r.Resize(o.limits)
+				o.evict()
+				compare(t, r, o)
+			}
 		}
 	}
 }
@@ -181,6 +187,41 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+func TestResizeKeepsWhatIsKept(t *testing.T) {
+	r := New(Limits{Lines: 100})
+	fillWith(r, 50, "x")
+	r.Keep(20)
+	r.Resize(Limits{Lines: 10})
+	if first, next := r.Bounds(); first != 20 || next != 51 {
+		t.Errorf("held %d to %d, want 20 to 51", first, next)
+	}
+	r.Keep(KeepNone)
+	r.Resize(Limits{Lines: 1000})
+	fillWith(r, 500, "x")
+	if first, next := r.Bounds(); first != 41 || next != 551 {
+		t.Errorf("held %d to %d, want 41 to 551", first, next)
+	}
+}
+
+// A batch that is being made, in a block that others are read from, does not
+// mind the ring becoming small.
+func TestResizeDuringABatch(t *testing.T) {
+	r := New(Limits{})
+	fillWith(r, 5000, "before")
+	b := r.Begin()
+	b.Add(7, record.Out, false, []byte("first"))
+	r.Resize(Limits{Lines: 1, Bytes: 1})
+	b.Add(7, record.Out, false, bytes.Repeat([]byte{'x'}, 100_000))
+	chunks := bytes.Join(b.Chunks(), nil)
+	b.Commit()
+	if n := bytes.Count(chunks, []byte{'\n'}); n != 2 {
+		t.Errorf("the batch has %d lines, want 2", n)
+	}
+	if got := read(t, r); len(got) != 1 || got[0].Seq != 5002 || len(got[0].Text) != 100_000 {
+		t.Errorf("held %d records, want the last alone", len(got))
+	}
+}
+
 func TestPinnedChunkOutlivesEviction(t *testing.T) {
 	r := New(Limits{Lines: 10, Bytes: 1 << 20})
 	fillWith(r, 5, "old")
@@ -221,18 +262,21 @@ func TestStartSkipAndRuns(t *testing.T) {
 	b := r.Begin()
 	b.Add(7, record.Out, false, []byte("a"))
 	b.Add(7, record.Mark, false, record.AppendStart(nil, 7, 1))
-	b.Skip(200, 9)
+	b.Skip(8, 200, 9)
 	b.Add(8, record.Err, false, []byte("b"))
 	if b.First() != 100 || b.Next() != 201 || b.Run() != 6 {
 		t.Errorf("batch %d-%d run %d", b.First(), b.Next(), b.Run())
 	}
 	b.Commit()
 	got := read(t, r)
-	want := [][2]uint64{{100, 6}, {101, 7}, {200, 9}}
+	want := [][3]uint64{{100, 100, 6}, {101, 101, 7}, {102, 199, 9}, {200, 200, 9}}
 	for i, w := range want {
-		if got[i].Seq != w[0] || got[i].Run != w[1] {
-			t.Errorf("record %d: number %d run %d, want %v", i, got[i].Seq, got[i].Run, w)
+		if got[i].Seq != w[0] || got[i].Last != w[1] || got[i].Run != w[2] {
+			t.Errorf("record %d: numbers %d to %d run %d, want %v", i, got[i].Seq, got[i].Last, got[i].Run, w)
 		}
+	}
+	if got[2].Kind != record.Mark || string(got[2].Text) != "lost lines=98" {
+		t.Errorf("the numbers that were skipped are %q", got[2].Text)
 	}
 	if r.Run() != 9 || r.Last() != 8 {
 		t.Errorf("run %d, last stamp %d", r.Run(), r.Last())
@@ -243,7 +287,7 @@ func TestSkipWithoutRecords(t *testing.T) {
 	r := New(Limits{})
 	skip := func(seq, run uint64) {
 		b := r.Begin()
-		b.Skip(seq, run)
+		b.Skip(7, seq, run)
 		b.Commit()
 	}
 	skip(50, 4)
@@ -256,8 +300,8 @@ func TestSkipWithoutRecords(t *testing.T) {
 		t.Errorf("after the second skip: %d-%d run %d", first, next, r.Run())
 	}
 	fillWith(r, 1, "y")
-	if got := read(t, r); got[0].Seq != 50 || got[1].Seq != 90 {
-		t.Errorf("numbers %d and %d", got[0].Seq, got[1].Seq)
+	if got := read(t, r); got[0].Seq != 50 || got[1].Seq != 51 || got[1].Last != 89 || got[2].Seq != 90 || got[2].Run != 5 {
+		t.Errorf("records %+v", got)
 	}
 }
 
@@ -283,6 +327,16 @@ func TestReadersAndWriterTogether(t *testing.T) {
 			}
 		})
 	}
+	readers.Go(func() {
+		for lines := 1; ; lines = lines%100 + 1 {
+			select {
+			case <-done:
+				return
+			default:
+				r.Resize(Limits{Lines: lines, Bytes: int64(lines) << 8})
+			}
+		}
+	})
 	for i := range 20_000 {
 		b := r.Begin()
 		b.Add(7, record.Out, false, fmt.Append(nil, i+1))

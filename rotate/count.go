@@ -49,6 +49,12 @@ func (c *counter) lines(b []byte) {
 	}
 }
 
+// whole counts lines and says whether all are of our form and end at next.
+func (c *counter) whole(lines []byte, next uint64) bool {
+	c.lines(lines)
+	return c.next == next && c.valid == c.seen
+}
+
 const block = 64 << 10
 
 // file counts the whole lines of f from one offset to another and returns the

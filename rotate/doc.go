@@ -51,6 +51,8 @@
 //     Options.Sync or Options.SyncBytes before it, and the time fsync takes.
 //   - After a failed fsync the file is written again, so it costs nothing, if
 //     the page cache or Options.Again still has the lines.
+//   - If somebody deletes current or the directory, what is written after that
+//     is in the files again after the next fsync, rotation or error that finds it.
 //
 // # What is assumed of the system
 //
@@ -60,7 +62,8 @@
 //  3. After a successful fsync of a file its content survives power loss, and
 //     after one of the directory so do its names. Without, either may be old,
 //     short, empty, or end in NULs; what lies before stays as it was.
-//  4. Whoever else writes into the directory takes the lock first.
+//  4. Whoever else writes into the directory takes the lock first. He may
+//     delete files, and the directory.
 //
 // # Not its job
 //

@@ -31,6 +31,9 @@ type Dir interface {
 	Rename(from, to string) error
 	Remove(name string) error
 	Sync() error
+	// Here returns nil if the path that OpenDir was called with still leads to
+	// the directory.
+	Here() error
 	Close() error
 }
 
@@ -39,6 +42,8 @@ type File interface {
 	io.Writer
 	io.ReaderAt
 	Stat() (Info, error)
+	// Gone says that the file has no name any more, in no directory.
+	Gone() bool
 	Truncate(size int64) error
 	Chmod(mode uint32) error
 	// Lock locks the file until it is closed, or returns ErrLocked at once.
@@ -185,6 +190,27 @@ func (d osDir) Sync() error {
 	return bare(err)
 }
 
+// What may be at the path of a directory in its place.
+var (
+	errReplaced = errors.New("another directory is there")
+	errLink     = errors.New("a symbolic link is there, which is not followed")
+)
+
+func (d osDir) Here() error {
+	var there, here unix.Stat_t
+	err := retry(func() error { return unix.Lstat(d.f.Name(), &there) })
+	if err == nil && there.Mode&unix.S_IFMT == unix.S_IFLNK {
+		err = errLink
+	}
+	if err == nil {
+		err = d.at(func(fd int) error { return unix.Fstat(fd, &here) })
+	}
+	if err == nil && !info(&here).sameFile(info(&there)) {
+		err = errReplaced
+	}
+	return err
+}
+
 func (d osDir) Close() error { return bare(d.f.Close()) }
 
 // osFile takes the descriptor's life time from os.File: a Close during
@@ -200,6 +226,12 @@ func (f osFile) Stat() (Info, error) {
 	var st unix.Stat_t
 	err := retry(func() error { return unix.Fstat(int(f.File.Fd()), &st) })
 	return info(&st), err
+}
+
+func (f osFile) Gone() bool {
+	var st unix.Stat_t
+	err := osDir{f.File}.at(func(fd int) error { return unix.Fstat(fd, &st) })
+	return err == nil && st.Nlink == 0
 }
 
 func (f osFile) ReadAt(b []byte, off int64) (int, error) {

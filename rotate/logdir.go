@@ -42,8 +42,8 @@ type Options struct {
 	// not call the Logdir.
 	Room func()
 	// Again, if not nil, is asked for the stored lines first to next-1 when an
-	// fsync has failed and they cannot be read back from the file. It must not
-	// call the Logdir, but in another goroutine.
+	// fsync has failed and they cannot be read back from the file. It may wait
+	// for an Append, but must not call the Logdir.
 	Again func(first, next uint64) (lines []byte, ok bool)
 
 	// Sync and SyncBytes bound what power loss may cost: an fsync is begun
@@ -149,6 +149,10 @@ type Logdir struct {
 	run     uint64 // in force at runFrom, an offset in cur; see runLocked
 	runFrom int64
 
+	named  extent       // of cur, when its name was last seen to lead to it
+	astray bool         // a warning is out that it does not
+	heir   *inheritance // nil but while a Logdir is restored
+
 	rot      rotation
 	label    record.Stamp // the newest ever in the directory
 	archives []archive    // oldest first
@@ -222,6 +226,7 @@ func lostSpan(lines []byte) uint64 {
 func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
 	var given []string
 	defer func() { d.gaveUp(given) }()
+	restored := d.heir != nil
 	for len(lines) > 0 {
 		n, err := d.putSomeLocked(lines, dense, run)
 		if isFull(err) {
@@ -229,6 +234,9 @@ func (d *Logdir) putLocked(lines []byte, dense bool, run uint64) error {
 				given = append(given, name)
 				err = nil
 			}
+		}
+		if err != nil && !restored && d.strayedLocked() {
+			restored, err = true, d.restoreLocked()
 		}
 		if err != nil {
 			return err
@@ -369,7 +377,11 @@ func (d *Logdir) Rotate() error {
 	if err := d.readyLocked(); err != nil || !d.records {
 		return err
 	}
-	return d.rotateLocked(complete)
+	err := d.rotateLocked(complete)
+	if err != nil && d.strayedLocked() {
+		err = d.restoreLocked()
+	}
+	return err
 }
 
 // Sync returns when all that was written before is on disk, names included.
@@ -389,6 +401,19 @@ func (d *Logdir) Sync() error {
 // another owner in. The mark is set last: with an error it is missing, and
 // the next Open looks closely. Closing again does nothing.
 func (d *Logdir) Close() error {
+	return d.end(d.view.close, d.release)
+}
+
+// Retire is Close, but what was written can be read on, as far as the next
+// owner leaves it: Readers find its end. Descriptors for that are closed when
+// nobody has the Logdir or a Reader any more, as os.File does it.
+func (d *Logdir) Retire() error {
+	return d.end(func() {}, d.letGo)
+}
+
+// end calls first with mu held when nothing is taken any more, and last when
+// everything is on disk.
+func (d *Logdir) end(first, last func()) error {
 	d.closing.Lock()
 	defer d.closing.Unlock()
 	d.mu.Lock()
@@ -397,7 +422,7 @@ func (d *Logdir) Close() error {
 		return nil
 	}
 	d.closed = true
-	d.view.close()
+	first()
 	err := d.readyLocked()
 	d.mu.Unlock()
 
@@ -412,7 +437,7 @@ func (d *Logdir) Close() error {
 	if err == nil {
 		err = d.markCleanLocked()
 	}
-	d.release()
+	last()
 	return err
 }
 
@@ -430,13 +455,21 @@ func (d *Logdir) markCleanLocked() error {
 // been fsynced before, or is given up, so errors of close say nothing new.
 func (d *Logdir) release() {
 	d.view.close()
+	if d.cur != nil {
+		d.cur.Close()
+	}
+	d.letGo()
+	d.dir.Close()
+}
+
+// letGo closes the descriptors that only an owner needs.
+func (d *Logdir) letGo() {
 	d.syncer.drop()
-	for _, f := range []File{d.rot.fresh, d.cur, d.lock} {
+	for _, f := range []File{d.rot.fresh, d.lock} {
 		if f != nil {
 			f.Close()
 		}
 	}
-	d.dir.Close()
 }
 
 // DiskBytes returns the bytes in current and the archives.

@@ -39,8 +39,8 @@ func Open(o Options) (*Logdir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open logdir %q: %w", o.Dir, err)
 	}
-	d := &Logdir{opt: o, dir: dir, packer: packer{quit: make(chan struct{})}}
-	d.syncer = newSyncer(dir, o, d)
+	d := &Logdir{opt: o, dir: newPlace(dir), packer: packer{quit: make(chan struct{})}}
+	d.syncer = newSyncer(d.dir, o, d)
 	if err := d.open(); err != nil {
 		d.syncer.stop()
 		d.release()
@@ -200,6 +200,9 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 	if err := d.numberLocked(f); err != nil {
 		return err
 	}
+	if err := d.inheritLocked(); err != nil {
+		return err
+	}
 	if !d.found.Clean {
 		if err := d.missingLocked(f); err != nil {
 			return err
@@ -223,7 +226,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 // another service, or a number that was used before. Nor is it continued when
 // another logger has: ours and theirs do not take turns in one file.
 func (d *Logdir) recoverOurs(f foundCurrent) error {
-	d.setCurrentLocked(f.file, head{d.newID(), f.header.First, f.header.Run}, f.whole)
+	d.setCurrentLocked(f.file, head{id: d.newID(), first: f.header.First, run: f.header.Run}, f.whole)
 	d.records = f.seen > 0
 	d.torn = f.torn > 0
 	d.found.Cut += f.torn

@@ -116,7 +116,7 @@ func (d *Logdir) removeLocked(a *archive) bool {
 
 // Configure sets other limits and trims what is over them at once; sizes and
 // periods hold for the next line. Dir and Service must be those of Open, or
-// empty; FS, Now and Log stay as they are.
+// empty; FS, Now, Log and Again stay as they are.
 func (d *Logdir) Configure(o Options) error {
 	o.Dir, o.Service = cmp.Or(o.Dir, d.opt.Dir), cmp.Or(o.Service, d.opt.Service)
 	if o.Dir != d.opt.Dir || o.Service != d.opt.Service {
@@ -135,7 +135,7 @@ func (d *Logdir) Configure(o Options) error {
 	p.Size, p.Period, p.Zone = o.Size, o.Period, o.Zone
 	p.Compress = o.Compress
 	p.Keep, p.Total, p.Age, p.Min = o.Keep, o.Total, o.Age, o.Min
-	p.Room, p.Again = o.Room, o.Again
+	p.Room = o.Room
 	d.syncer.configure(o.Sync, o.SyncBytes)
 	d.trimLocked()
 	d.packLocked()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"logfs/ring/record"
 )
 
 // After a failed fsync the kernel takes the pages that it could not write for
@@ -30,12 +32,12 @@ type extent struct {
 // been fsynced before.
 func (d *Logdir) rewriteCurrent(f File, safe extent) error {
 	d.mu.Lock()
-	was, ok := extent{d.size, d.next}, d.cur == f && d.rot.state == idle
+	was, ok, h := extent{d.size, d.next}, d.cur == f && d.rot.state == idle, d.head
 	d.mu.Unlock()
 	if !ok {
 		return errElsewhere
 	}
-	out, err := d.writeAgain(f, was, safe)
+	out, err := d.writeAgain(f, h, was, safe)
 	if err != nil {
 		return err
 	}
@@ -45,7 +47,7 @@ func (d *Logdir) rewriteCurrent(f File, safe extent) error {
 		err = errElsewhere
 	}
 	if err == nil { // what was appended meanwhile is dirty as it was
-		_, err = io.Copy(out, io.NewSectionReader(f, was.size, d.size-was.size))
+		err = d.copyRestLocked(out, f, was)
 	}
 	if err == nil {
 		err = d.dir.Rename(rewriteName, currentName)
@@ -61,13 +63,26 @@ func (d *Logdir) rewriteCurrent(f File, safe extent) error {
 	return nil
 }
 
+// copyRestLocked copies what current, which is f, has after an extent.
+func (d *Logdir) copyRestLocked(out, f File, after extent) error {
+	lines := make([]byte, d.size-after.size)
+	if _, err := f.ReadAt(lines, after.size); err != nil {
+		return err
+	}
+	if c := (counter{next: after.next}); !c.whole(lines, d.next) {
+		return errPages
+	}
+	_, err := out.Write(lines)
+	return err
+}
+
 // rewriteArchive writes an archive again, of which f is the descriptor.
 func (d *Logdir) rewriteArchive(name string, f File, safe extent) error {
 	i, a := d.archiveNamed(name)
 	if i < 0 {
 		return errElsewhere
 	}
-	out, err := d.writeAgain(f, extent{a.size, a.next}, safe)
+	out, err := d.writeAgain(f, a.head, extent{a.size, a.next}, safe)
 	if err != nil {
 		return err
 	}
@@ -98,8 +113,8 @@ func (d *Logdir) archiveNamed(name string) (int, archive) {
 }
 
 // writeAgain writes f to an extent to a file of its own and fsyncs that.
-func (d *Logdir) writeAgain(f File, to, safe extent) (File, error) {
-	from, lines, err := d.readBack(f, to, safe)
+func (d *Logdir) writeAgain(f File, h head, to, safe extent) (File, error) {
+	from, lines, err := d.readBack(f, h, to, safe)
 	if err != nil {
 		return nil, err
 	}
@@ -127,40 +142,56 @@ func (d *Logdir) discard(out File) {
 }
 
 // readBack says how much of f can be taken from the page cache, and the lines
-// after that. It is all, if the numbers come out right; else what had been
-// fsynced, and the rest if somebody still has it. Without that the file stays
-// as it is: it may be right on disk after all.
-func (d *Logdir) readBack(f File, to, safe extent) (from int64, lines []byte, err error) {
-	d.mu.Lock()
-	again := d.opt.Again
-	d.mu.Unlock()
-	if err = intact(f, to); err == nil || again == nil || safe.next == 0 || to.next == 0 {
+// after that. It is all, if that is lines and their numbers come out right. Else
+// it is what had been fsynced, or nothing, and somebody must have the rest.
+// Without that the numbers decide: a line may have been damaged for long. If
+// they are wrong the file stays as it is: it may be right on disk after all.
+func (d *Logdir) readBack(f File, h head, to, safe extent) (from int64, lines []byte, err error) {
+	sure, err := intact(f, to)
+	if sure {
+		return to.size, nil, nil
+	}
+	if ok, _ := intact(f, safe); ok && safe.next > 0 {
+		if lines, ok := d.again(nil, safe, to); ok {
+			return safe.size, lines, nil
+		}
+	}
+	if h.stamp == 0 {
 		return to.size, nil, err
 	}
-	if safeErr := intact(f, safe); safeErr != nil {
-		return 0, nil, safeErr
+	header := record.AppendHeader(nil, record.Header{Stamp: h.stamp, Service: d.opt.Service, Run: h.run, First: h.first})
+	if lines, ok := d.again(header, extent{int64(len(header)), h.first}, to); ok {
+		return 0, lines, nil
 	}
-	lines, ok := again(safe.next, to.next)
-	c := counter{next: safe.next}
-	if ok {
-		c.lines(lines)
-	}
-	if !ok || c.next != to.next || safe.size+int64(len(lines)) != to.size {
-		return 0, nil, err
-	}
-	return safe.size, lines, nil
+	return to.size, nil, err
 }
 
-// intact says whether f can be read and holds what it should.
-func intact(f File, to extent) error {
+// again appends the lines from one extent to another, if somebody has exactly
+// these.
+func (d *Logdir) again(dst []byte, from, to extent) ([]byte, bool) {
+	if d.opt.Again == nil || to.next == 0 {
+		return nil, false
+	}
+	lines, ok := d.opt.Again(from.next, to.next)
+	c := counter{next: from.next}
+	ok = ok && from.size+int64(len(lines)) == to.size && c.whole(lines, to.next)
+	return append(dst, lines...), ok
+}
+
+// errPages says that a file does not hold what was written to it.
+var errPages = fmt.Errorf("%w: the pages not written are gone", errDamaged)
+
+// intact says whether f can be read and holds what it should, as far as numbers
+// tell; sure says that each line is one.
+func intact(f File, to extent) (sure bool, err error) {
 	c, err := count(f, to.size)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !c.ours || c.torn > 0 || to.next > 0 && c.next != to.next {
-		return fmt.Errorf("%w: the pages not written are gone", errDamaged)
+		return false, errPages
 	}
-	return nil
+	return c.valid == c.seen, nil
 }
 
 // opened returns the descriptor of a file to be fsynced.

@@ -99,55 +99,74 @@ func TestWritingAgainFails(t *testing.T) {
 }
 
 // TestLostPages has pages that the page cache has not kept: only who hands in
-// the lines can have them written again.
+// the lines can have them written again. The pages hold zeros, or lines of
+// something else; some had been fsynced before, or none; and what had been may
+// be lost, too.
 func TestLostPages(t *testing.T) {
 	for _, again := range []string{"none", "right", "short", "refused"} {
-		synctest.Test(t, func(t *testing.T) {
-			log := &countLog{}
-			d, fs := syncLogdir(t, func(o *Options) {
-				o.Log = slog.New(log)
-				o.Again = func(first, next uint64) ([]byte, bool) {
-					switch again {
-					case "right":
-						return []byte(lines(first, next)), true
-					case "short":
-						return []byte(lines(first+1, next)), true
+		for _, synced := range []bool{true, false} {
+			for _, junk := range []string{"\x00", "x\n"} {
+				for _, all := range []bool{false, true} {
+					synctest.Test(t, func(t *testing.T) { losePages(t, again, junk, synced, all) })
+					if t.Failed() {
+						t.Fatalf("again %s, synced %v, junk %q, all %v", again, synced, junk, all)
 					}
-					return nil, false
 				}
-				if again == "none" {
-					o.Again = nil
-				}
-			})
-			mustAppend(t, d, lines(1, 4), 1, 4, 0)
-			if err := d.Sync(); err != nil {
-				t.Fatal(err)
 			}
-			mustAppend(t, d, lines(4, 8), 4, 8, 0)
-			path := filepath.Join(d.opt.Dir, currentName)
-			b, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
+		}
+	}
+}
+
+func losePages(t *testing.T, again, junk string, synced, all bool) {
+	log := &countLog{}
+	d, fs := syncLogdir(t, func(o *Options) {
+		o.Log = slog.New(log)
+		o.Again = func(first, next uint64) ([]byte, bool) {
+			switch again {
+			case "right":
+				return []byte(lines(first, next)), true
+			case "short":
+				return []byte(lines(first+1, next)), true
 			}
-			copy(b[len(b)-200:], bytes.Repeat([]byte{0}, 200))
-			if err := os.WriteFile(path, b, 0o640); err != nil {
-				t.Fatal(err)
-			}
-			failOnce(fs, freshName)
-			err = d.Sync()
-			if want := again == "right"; want != (err == nil) || want != (log.count(writtenAgain) == 1) {
-				t.Errorf("again %s: %v, log %q", again, err, log.buf.String())
-			}
-			if again == "right" {
-				mustClose(t, d)
-				checkFiles(t, d.opt.Dir, lines(1, 8))
-				return
-			}
-			d.Close()
-			if after, _ := os.ReadFile(path); !bytes.Equal(after, b) {
-				t.Errorf("again %s: current was changed", again)
-			}
-		})
+			return nil, false
+		}
+		if again == "none" {
+			o.Again = nil
+		}
+	})
+	mustAppend(t, d, lines(1, 4), 1, 4, 0)
+	if synced {
+		if err := d.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustAppend(t, d, lines(4, 8), 4, 8, 0)
+	path := filepath.Join(d.opt.Dir, currentName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := b[len(b)-200:]
+	if all {
+		lost = b
+	}
+	copy(lost, bytes.Repeat([]byte(junk), len(lost)/len(junk)))
+	if err := os.WriteFile(path, b, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	failOnce(fs, freshName)
+	err = d.Sync()
+	if want := again == "right"; want != (err == nil) || want != (log.count(writtenAgain) == 1) {
+		t.Errorf("%v, log %q", err, log.buf.String())
+	}
+	if again == "right" {
+		mustClose(t, d)
+		checkFiles(t, d.opt.Dir, lines(1, 8))
+		return
+	}
+	d.Close()
+	if after, _ := os.ReadFile(path); !bytes.Equal(after, b) {
+		t.Error("current was changed")
 	}
 }
 

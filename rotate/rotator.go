@@ -108,7 +108,7 @@ func (d *Logdir) prepareLocked() error {
 		f.Close()
 		return d.wrap("write", freshName, err)
 	}
-	d.rot.head = head{id: d.newID(), first: h.First, run: h.Run}
+	d.rot.head = head{id: d.newID(), first: h.First, run: h.Run, stamp: h.Stamp}
 	d.rot.fresh, d.rot.size, d.rot.state = f, int64(n), link
 	return nil
 }
@@ -136,7 +136,7 @@ func (d *Logdir) create(name string) (File, error) {
 
 // linkLocked never overwrites: a name that is taken, by whomever, makes the
 // label later. A current that somebody has deleted cannot be given a name any
-// more; its lines are gone, and the log goes on.
+// more: that is an error, and the logdir is restored.
 func (d *Logdir) linkLocked() error {
 	if d.cur == nil {
 		d.rot.state = replace
@@ -152,8 +152,6 @@ func (d *Logdir) linkLocked() error {
 		case errors.Is(err, fs.ErrExist):
 			d.label = label
 			continue
-		case errors.Is(err, fs.ErrNotExist):
-			d.opt.Log.Warn("current was deleted, its lines are gone", "dir", d.opt.Dir, "bytes", d.size)
 		default:
 			return d.wrap("link to "+name, currentName, err)
 		}
@@ -186,6 +184,7 @@ func (d *Logdir) replaceLocked() error {
 func (d *Logdir) setCurrentLocked(f File, h head, size int64) {
 	d.cur, d.head, d.size, d.torn, d.records = f, h, size, false, false
 	d.runFrom = size
+	d.named = extent{size, d.next}
 }
 
 // newID returns the id of a file newer than all others.

@@ -60,6 +60,7 @@ type finished struct {
 
 // rewriter writes files again whose fsync has failed.
 type rewriter interface {
+	look()           // for the files under their names
 	written() extent // what current holds now
 	rewriteCurrent(f File, safe extent) error
 	rewriteArchive(name string, f File, safe extent) error
@@ -123,6 +124,22 @@ func (s *syncer) replaced(name string, old, fresh File, size int64) {
 	}
 	s.current, s.dirty, s.names = fresh, 0, true
 	s.safe, s.broken = extent{}, false
+	s.dirtyLocked(size)
+	s.nowLocked()
+}
+
+// moved says that the directory is another one, in which current has size bytes,
+// and archives that may be dirty. What was in the former is none of ours.
+func (s *syncer) moved(current File, size int64, dirty []finished) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.finished {
+		if f.file != nil {
+			f.file.Close()
+		}
+	}
+	s.finished, s.names = dirty, true
+	s.current, s.safe, s.broken, s.dirty = current, extent{}, false, 0
 	s.dirtyLocked(size)
 	s.nowLocked()
 }
@@ -227,6 +244,7 @@ func (s *syncer) rest() (wait time.Duration, more bool) {
 func (s *syncer) flush(now bool) {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	s.again.look()
 	repair := s.takeRepair(now)
 	var broken []finished
 	whole := true
@@ -275,7 +293,7 @@ func (s *syncer) syncFinished(f *finished) error {
 	if againErr != nil {
 		return cmp.Or(err, againErr)
 	}
-	s.log.Warn("fsync has failed, archive written again", "file", filepath.Join(s.path, f.name), "err", err)
+	s.sayAgain("fsync has failed, archive written again", f.name, err)
 	return nil
 }
 
@@ -292,8 +310,19 @@ func (s *syncer) syncCurrent(f File, safe extent, broken bool) (err error) {
 	if againErr := s.again.rewriteCurrent(f, safe); againErr != nil {
 		return cmp.Or(err, againErr)
 	}
-	s.log.Warn("fsync has failed, current written again", "file", filepath.Join(s.path, currentName), "err", err)
+	s.sayAgain("fsync has failed, current written again", currentName, err)
 	return nil
+}
+
+// sayAgain tells of a file written again after err. Without one its fsync has
+// failed earlier, and the warning is out.
+func (s *syncer) sayAgain(what, name string, err error) {
+	file := filepath.Join(s.path, name)
+	if err == nil {
+		s.log.Info(what, "file", file)
+		return
+	}
+	s.log.Warn(what, "file", file, "err", err)
 }
 
 // gone says that a file has been deleted or closed since: it need not reach

@@ -4,6 +4,8 @@ import (
 	"math"
 	"sort"
 	"sync"
+
+	"logfs/ring/record"
 )
 
 // head is what the header of a file says, and which file of this Logdir it
@@ -11,8 +13,9 @@ import (
 // becomes an archive or an archive is compressed.
 type head struct {
 	id    uint64
-	first uint64 // 0 without a header of ours
-	run   uint64 // in force at first
+	first uint64       // 0 without a header of ours
+	run   uint64       // in force at first
+	stamp record.Stamp // 0 if the header was not written by this Logdir
 }
 
 // view is what readers know of the files. Its lock is held for no call to the

@@ -86,6 +86,9 @@ func AppendCut(dst []byte, c Cut) []byte {
 	return strconv.AppendInt(append(dst, " torn="...), c.Torn, 10)
 }
 
+// IsCut says whether l is the mark of a cut.
+func IsCut(l Line) bool { return l.Kind == Mark && bytes.HasPrefix(l.Text, []byte(verbCut)) }
+
 // Span returns how many numbers the record of l takes: as many as it says
 // were lost for a lost mark, 1 for everything else.
 func Span(l Line) uint64 {

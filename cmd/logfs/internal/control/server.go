@@ -80,16 +80,20 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) accept() {
-	for {
+	for said := false; ; {
 		c, err := s.listener.AcceptUnix()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
 			// Out of descriptors, most likely: it passes when some are closed.
-			s.log.Error("cannot accept control connections", "err", err)
+			if !said {
+				s.log.Error("cannot accept control connections", "err", err)
+				said = true
+			}
 			time.Sleep(acceptPause)
 		case s.add(c):
+			said = false
 			s.serving.Go(func() { s.serve(c) })
 		}
 	}
@@ -169,7 +173,7 @@ func (s *Server) attach(p packets, q request, files []*os.File) {
 		return
 	}
 	run, err := s.handler.Attach(Attach{
-		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own,
+		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own, About: q.About,
 	})
 	if err != nil {
 		_ = p.send(failure(err))

@@ -17,20 +17,25 @@ var errStopping = errors.New("the daemon is stopping")
 // Attach takes the name of a service for a run of a client's. A name that is
 // new gets a log with the settings of [defaults].
 func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
-	hold, err := openHold(a.Hold)
-	if err != nil {
-		closeAll(a.Streams)
-		return nil, err
-	}
 	s, err := d.reserve(a)
 	if err != nil {
-		hold.Close()
+		closeAll(a.Streams)
+		closeAll(a.Hold)
+		return nil, err
+	}
+	// Not before: a daemon that refuses the run has nothing to do with its Hold.
+	hold, err := openHold(a.Hold)
+	if err != nil {
+		s.release()
 		closeAll(a.Streams)
 		return nil, err
 	}
 	r := d.newRun(s, a.Kind, a.Streams)
 	r.hold = hold
-	return &attached{run: r, daemon: d, own: a.Service}, nil
+	if a.Service {
+		r.hurry = s.hurry(r.hurry)
+	}
+	return &attached{run: r, daemon: d, own: a.Service, about: a.About}, nil
 }
 
 func openHold(files []*os.File) (*capture.Hold, error) {
@@ -67,7 +72,7 @@ func (d *Daemon) service(name string) (*service, error) {
 	if s := d.find(name); s != nil {
 		return s, nil
 	}
-	settings := d.o.Config.Defaults
+	settings := d.defaults
 	settings.Name = name
 	return d.open(settings)
 }
@@ -77,17 +82,25 @@ type attached struct {
 	*run
 	daemon *Daemon
 	own    bool      // of a service of the configuration
+	about  string    // what its command is
 	once   sync.Once // Start or Detach, whichever comes first
 }
 
-// Start begins the run.
+// Start begins the run. The command of the daemon's own is a process that it can
+// end.
 func (a *attached) Start(pid int) error {
 	err := errors.New("the run was started or given up already")
 	a.once.Do(func() {
-		if err = a.daemon.begin(a.run, pid); err != nil {
+		command := a.own && a.kind == control.Command
+		if command && pid <= 1 {
+			err = exit.Misusef("cannot attend to process %d: want that of a command", pid)
+		} else {
+			err = a.daemon.begin(a.run, pid)
+		}
+		if err != nil {
 			a.giveUp()
-		} else if a.own {
-			a.svc.bring(broughtRun{a.run, pid})
+		} else if command {
+			a.svc.bring(broughtRun{a.run, pid, a.about})
 		}
 	})
 	return err
@@ -97,7 +110,9 @@ func (a *attached) Start(pid int) error {
 // with what it holds now.
 func (a *attached) Exit(e record.Exit) error {
 	if a.kind == control.Pipe {
-		a.cancel(capture.ErrOver)
+		if a.cancel != nil { // else the run was over already, under another daemon
+			a.cancel(capture.ErrOver)
+		}
 		return nil
 	}
 	a.exited(e)

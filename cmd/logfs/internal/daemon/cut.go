@@ -24,7 +24,6 @@ func (l *Log) tellOfCut() {
 		return
 	}
 	l.log.Warn("the log was cut off; its last lines may be lost", attrs...)
-	l.cut = s.Next
 	l.storeMarkAt(l.newest, nil, capture.LostMark, func(dst []byte) []byte {
 		return record.AppendCut(dst, record.Cut{After: s.Next - 1, Last: s.Last, Torn: s.Cut})
 	})

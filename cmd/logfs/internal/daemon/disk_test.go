@@ -151,8 +151,8 @@ func TestBlockWaitsForAFullDisk(t *testing.T) {
 			t.Errorf("%d lines taken while the disk is full, want 1", taken)
 		}
 		tries := l.disk.attempts.Load()
-		if tries > int64(time.Hour/maxRetry)+20 {
-			t.Errorf("%d attempts in an hour, want one each %v", tries, maxRetry)
+		if tries > int64(time.Hour/fastRetry)+20 {
+			t.Errorf("%d attempts in an hour, want one each %v", tries, fastRetry)
 		}
 		l.disk.room.Store(-1)
 		time.Sleep(maxRetry)
@@ -211,28 +211,53 @@ func TestRunsThatBeginWhileTheDiskIsFull(t *testing.T) {
 	})
 }
 
+// A disk that refuses is asked again after times that double: up to a second if
+// it is quick to refuse, else up to ten times as long as that takes.
 func TestFullDiskIsLeftAlone(t *testing.T) {
-	onBadDisk(t, "drop", ring.Limits{}, false, func(t *testing.T, l *logTest) {
-		l.disk.room.Store(0)
-		began := time.Now()
-		l.take(1, 1)
-		var waits []time.Duration
-		for tries := l.disk.attempts.Load(); len(waits) < 12; {
-			l.take(2, 2)
-			time.Sleep(minRetry / 2)
-			synctest.Wait()
-			if now := l.disk.attempts.Load(); now > tries {
-				waits = append(waits, time.Since(began).Truncate(minRetry))
-				tries, began = now, time.Now()
+	for _, tt := range []struct{ takes, longest time.Duration }{
+		{0, fastRetry}, {200 * time.Millisecond, 2 * time.Second}, {10 * time.Second, maxRetry},
+	} {
+		onBadDisk(t, tt.takes.String(), ring.Limits{}, false, func(t *testing.T, l *logTest) {
+			l.disk.room.Store(0)
+			l.take(1, 1)
+			l.disk.delay.Store(int64(tt.takes))
+			began := time.Now()
+			var waits []time.Duration
+			for tries := l.disk.attempts.Load(); len(waits) < 12; {
+				l.take(2, 2)
+				time.Sleep(minRetry / 2)
+				synctest.Wait()
+				if now := l.disk.attempts.Load(); now > tries {
+					waits = append(waits, (time.Since(began) - tt.takes).Truncate(minRetry))
+					tries, began = now, time.Now()
+				}
 			}
-		}
-		if waits[0] != minRetry || waits[1] != 2*minRetry || waits[11] != maxRetry {
-			t.Errorf("attempts after %v: want them from %v, doubling, to %v", waits, minRetry, maxRetry)
-		}
-		if l.warnings() != 1 {
-			t.Errorf("%d warnings, want one:\n%s", l.warnings(), l.events)
-		}
-	})
+			waits[0] += tt.takes // the first attempt was quick
+			if waits[0] != minRetry || waits[1] != 2*minRetry || waits[11] != tt.longest {
+				t.Errorf("attempts after %v: want them from %v, doubling, to %v", waits, minRetry, tt.longest)
+			}
+			if l.warnings() != 1 {
+				t.Errorf("%d warnings, want one:\n%s", l.warnings(), l.events)
+			}
+			l.disk.delay.Store(0)
+			l.disk.room.Store(-1)
+		})
+	}
+}
+
+// However long a disk was full, its files go on when there is room.
+func TestFullDiskResumes(t *testing.T) {
+	for _, full := range []time.Duration{time.Second, 10 * time.Second, time.Hour} {
+		onBadDisk(t, full.String(), ring.Limits{}, false, func(t *testing.T, l *logTest) {
+			l.disk.room.Store(0)
+			l.take(1, 3)
+			time.Sleep(full)
+			l.disk.room.Store(-1)
+			time.Sleep(fastRetry)
+			synctest.Wait()
+			same(t, "stored a second after there is room", stored(t, l.dir), want(1, 3))
+		})
+	}
 }
 
 // A write that does not return holds up neither readers nor capture.
@@ -404,6 +429,33 @@ func TestFloodWaitsForAShortStall(t *testing.T) {
 		<-goneOn
 		go func() {
 			l.take(2, 500)
+			close(done)
+		}()
+		time.Sleep(diskPatience / 2)
+		l.disk.open()
+		<-done
+		synctest.Wait()
+		same(t, "stored", stored(t, l.dir), want(1, 500))
+		if l.Lost() != 0 || l.warnings() != 0 {
+			t.Errorf("lost %d, logged %s", l.Lost(), l.events)
+		}
+	})
+}
+
+// One read can hold more lines than the ring.
+func TestBatchLargerThanTheRingWaitsForAShortStall(t *testing.T) {
+	onBadDisk(t, "drop", ring.Limits{Lines: 20}, false, func(t *testing.T, l *logTest) {
+		gate := l.disk.shut()
+		goneOn, done := make(chan struct{}), make(chan struct{})
+		go l.Take(pieces(line(1)), func() { close(goneOn) })
+		<-gate.entered
+		<-goneOn
+		var lines []string
+		for i := 2; i <= 500; i++ {
+			lines = append(lines, line(i))
+		}
+		go func() {
+			l.Take(pieces(lines...), noStall)
 			close(done)
 		}()
 		time.Sleep(diskPatience / 2)

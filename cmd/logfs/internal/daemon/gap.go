@@ -44,6 +44,11 @@ func (g *gap) add(at ring.Cursor, next uint64, s startMark) {
 	}
 }
 
+// stretch is the gap as the files get it.
+func (g *gap) stretch(until record.Stamp) stretch {
+	return stretch{chunks: [][]byte{g.marks(until)}, first: g.from, next: g.next, run: g.run}
+}
+
 // marks is what the files get in place of the missing lines; until is the
 // stamp of the last of them.
 func (g *gap) marks(until record.Stamp) (lines []byte) {

@@ -137,6 +137,7 @@ func (d *diskDir) Names() (names []string, err error) {
 }
 
 func (d *diskDir) Sync() error { return nil }
+func (d *diskDir) Here() error { return nil }
 
 type diskFile struct {
 	*os.File
@@ -171,6 +172,7 @@ func (f *diskFile) Stat() (rotate.Info, error) {
 
 func (f *diskFile) Chmod(mode uint32) error { return f.File.Chmod(fs.FileMode(mode)) }
 func (f *diskFile) Lock() error             { return nil }
+func (f *diskFile) Gone() bool              { return false }
 func (f *diskFile) Sync() error             { return nil }
 
 func infoOf(fi fs.FileInfo) rotate.Info {

@@ -25,6 +25,9 @@ type LogOptions struct {
 	// Block has the service wait for a disk that takes no writes. Without, the
 	// oldest lines that wait in the ring are lost when that is full.
 	Block bool
+	// LineLimit is the length above which a line is stored in pieces; 0 is the
+	// default of capture.
+	LineLimit int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets the warnings; its attributes should name the service.
@@ -38,16 +41,19 @@ type LogOptions struct {
 type Log struct {
 	ring  *ring.Ring
 	dir   *rotate.Logdir
-	block bool
 	now   func() time.Time
 	log   *slog.Logger
 	lost  atomic.Uint64 // lines that the files will never have, since the start
 	disk  atomic.Int64  // bytes in the files, after the last write
 	wake  atomic.Pointer[func()]
+	limit atomic.Int64 // of the length of lines
+
+	tuning sync.Mutex                     // held while the logdir is configured
+	wanted atomic.Pointer[rotate.Options] // that the logdir is to be configured with
 
 	watchdog *watchdog
 
-	cut uint64 // number of the mark that tells of a cut, 0 without one
+	found uint64 // the number after the last record that the files had when they were opened
 
 	tried atomic.Bool // somebody waits for an fsync at the end of a run
 
@@ -56,6 +62,8 @@ type Log struct {
 	stamps  stamps
 	mark    []byte // of the mark being made
 	writer  writer
+	block   bool
+	shrink  *ring.Limits // the ring's, when the files have what it holds; nil if it has its own
 }
 
 // OpenLog opens the logdir, recovers its numbering and fills the ring with its
@@ -67,19 +75,21 @@ func OpenLog(o LogOptions) (*Log, error) {
 	if o.Rotate.Now == nil {
 		o.Rotate.Now = func() record.Stamp { return record.Stamp(o.Now().UnixNano()) }
 	}
-	dir, err := rotate.Open(o.Rotate)
-	if err != nil {
-		return nil, err
-	}
 	if o.watchdog == nil {
 		o.watchdog = newWatchdog()
 	}
-	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, dir: dir, block: o.Block, watchdog: o.watchdog}
+	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, block: o.Block, watchdog: o.watchdog}
 	l.changed.L = &l.mu
+	l.limit.Store(int64(o.LineLimit))
 	l.writer.init(l)
-	l.disk.Store(dir.DiskBytes())
+	o.Rotate.Again = l.linesAgain
+	var err error
+	if l.dir, err = rotate.Open(o.Rotate); err != nil {
+		return nil, err
+	}
+	l.disk.Store(l.dir.DiskBytes())
 	if err := l.refill(o.Ring); err != nil {
-		return nil, errors.Join(err, dir.Close())
+		return nil, errors.Join(err, l.dir.Close())
 	}
 	l.tellOfCut()
 	return l, nil
@@ -89,7 +99,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 // them as before the restart.
 func (l *Log) refill(limits ring.Limits) error {
 	state := l.dir.State()
-	l.stamps.last = state.Last
+	l.stamps.last, l.found = state.Last, state.Next
 	segments, err := l.dir.Tail(limits.Lines, limits.Bytes)
 	if err != nil {
 		return fmt.Errorf("cannot read the newest lines back: %w", err)
@@ -100,45 +110,36 @@ func (l *Log) refill(limits ring.Limits) error {
 		l.ring.Start(state.Next, state.Run)
 	}
 	for _, s := range segments {
-		b := l.ring.Begin()
-		refillSegment(b, s)
-		b.Commit()
+		l.refillFrom(s)
 	}
 	if _, next := l.ring.Bounds(); next != state.Next {
 		b := l.ring.Begin()
-		tellMissing(b, state.Next, l.stamps.take(l.newest(), 1))
-		b.Skip(state.Next, state.Run)
+		b.Skip(l.stamps.take(l.newest(), 1), state.Next, state.Run)
 		b.Commit()
 	}
 	return nil
 }
 
-// refillSegment adds the records of s. Lines that are none have numbers all the
-// same.
-func refillSegment(b *ring.Batch, s rotate.Segment) {
-	seq, begun := s.First, false
+// refillFrom puts the records of s into the ring. Lines that are none have
+// numbers all the same: like all that is missing, they become a lost mark, as for
+// a reader who is fed from the files.
+func (l *Log) refillFrom(s rotate.Segment) {
+	b := l.ring.Begin()
+	seq, run := s.First, s.Run
 	for line := range bytes.Lines(s.Lines) {
 		r, err := record.Parse(line)
 		if err != nil {
 			seq++
 			continue
 		}
-		tellMissing(b, seq, r.Stamp-1)
-		if !begun {
-			b.Skip(seq, s.Run)
-			begun = true
-		}
+		b.Skip(r.Stamp-1, seq, run)
 		b.Add(r.Stamp, r.Kind, r.More, r.Text)
 		seq = b.Next()
+		if n, ok := record.StartRun(r); ok {
+			run = n
+		}
 	}
-}
-
-// tellMissing adds a lost mark for the numbers up to seq that are not in the
-// files, as a reader gets it who is fed from there.
-func tellMissing(b *ring.Batch, seq uint64, t record.Stamp) {
-	if n := seq - b.Next(); seq > b.Next() {
-		b.Add(t, record.Mark, false, record.AppendLost(nil, n))
-	}
+	b.Commit()
 }
 
 // clock is the time now.
@@ -176,33 +177,58 @@ func (s heldSink) Take(batch []capture.Piece, goOn func()) { s.take(s.hold, batc
 
 func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	l.mu.Lock()
-	for l.waitsLocked() {
-		l.changed.Wait()
+	for len(batch) > 0 {
+		for l.waitsLocked() {
+			l.changed.Wait()
+		}
+		n := l.partLocked(batch)
+		b := l.encodeLocked(batch[:n])
+		l.noteLocked(hold, capture.Doing(batch[0].Stream), b, batch[n:])
+		batch = batch[n:]
+		if !l.writer.late {
+			l.launchLocked(b, goOn)
+			l.mu.Unlock()
+			l.fly()
+			return
+		}
+		l.queueLocked(b)
 	}
+	l.mu.Unlock()
+}
+
+// partLocked is how many pieces are taken at once. While the writer is late that
+// is a quarter of what the ring has room for: it must not give up lines of the
+// same batch before anybody has waited for the disk.
+func (l *Log) partLocked(batch []capture.Piece) (n int) {
+	if !l.writer.late {
+		return len(batch)
+	}
+	limits := l.ring.Limits()
+	lines, room := max(limits.Lines/4, 1), limits.Bytes/4
+	for n < min(len(batch), lines) && (n == 0 || room > 0) {
+		room -= int64(record.Overhead + len(batch[n].Text))
+		n++
+	}
+	return n
+}
+
+func (l *Log) encodeLocked(batch []capture.Piece) *ring.Batch {
 	first := l.stamps.take(l.clock(), len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
 		b.Add(first+record.Stamp(i), kindOf(p.Stream), p.More, p.Text)
 	}
-	l.noteLocked(hold, capture.Doing(batch[0].Stream), b)
-	if l.writer.late {
-		l.queueLocked(b)
-		l.mu.Unlock()
-		return
-	}
-	l.launchLocked(b, goOn)
-	l.mu.Unlock()
-	l.fly()
+	return b
 }
 
 // noteLocked has the hold know which numbers b has, and be told when they are in
-// the files.
-func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch) {
+// the files. rest is what of the lines has none yet.
+func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch, rest []capture.Piece) {
 	if hold == nil {
 		return
 	}
-	hold.Begin(what, b.First(), b.Next())
+	hold.Begin(what, b.First(), b.Next(), rest)
 	if w := &l.writer; !slices.Contains(w.holds, hold) {
 		w.holds = append(w.holds, hold)
 	}
@@ -230,56 +256,6 @@ func kindOf(s capture.Stream) record.Kind {
 	return record.Out
 }
 
-// BeginRun writes the start mark of a new run and returns its number. What a
-// killed daemon left without exit mark stays as it is. The Hold may be nil.
-func (l *Log) BeginRun(hold *capture.Hold, pid int) (run uint64) {
-	l.storeMark(hold, capture.StartMark, func(dst []byte) []byte {
-		run = l.ring.Run() + 1
-		hold.Starting(run, l.now().UnixNano())
-		return record.AppendStart(dst, run, pid)
-	})
-	return run
-}
-
-// Resume goes on with the run of a Hold, which another process has begun. Lines
-// that have got numbers there and are nowhere now get a mark. A run whose start
-// mark is not in the files gets one.
-func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
-	l.mu.Lock()
-	_, next := l.ring.Bounds()
-	run := l.ring.Run()
-	if next == l.cut+1 {
-		next = l.cut // the Hold knows nothing of that mark
-	}
-	held := hold.Recover(next, run)
-	l.mu.Unlock()
-	if held.Lost > 0 {
-		l.lost.Add(held.Lost)
-		l.log.Warn("lines lost with the daemon before", "count", held.Lost)
-		l.storeMark(hold, capture.LostMark, func(dst []byte) []byte { return record.AppendLost(dst, held.Lost) })
-	}
-	if held.Run == 0 || held.Run > run {
-		l.BeginRun(hold, pid)
-	}
-	return held
-}
-
-// EndRun writes the exit mark and brings the run to stable storage, unless the
-// disk takes too long.
-func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
-	l.storeMark(hold, capture.ExitMark, func(dst []byte) []byte { return record.AppendExit(dst, e) })
-	if l.late() || !l.tried.CompareAndSwap(false, true) {
-		return // the warning is out
-	}
-	err := patiently(runPatience, func() error {
-		defer l.tried.Store(false)
-		return l.dir.Sync()
-	})
-	if err != nil {
-		l.log.Warn("the end of a run may not be on disk yet", "err", err)
-	}
-}
-
 // storeMark stores one mark. It never waits for a disk that is behind.
 func (l *Log) storeMark(hold *capture.Hold, what capture.Doing, text func(dst []byte) []byte) {
 	l.storeMarkAt(l.clock, hold, what, text)
@@ -295,7 +271,7 @@ func (l *Log) storeMarkAt(at func() record.Stamp, hold *capture.Hold, what captu
 	t := l.stamps.take(at(), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
-	l.noteLocked(hold, what, b)
+	l.noteLocked(hold, what, b, nil)
 	if l.writer.late {
 		l.noteStartLocked(b, t)
 		l.queueLocked(b)
@@ -389,13 +365,19 @@ func (l *Log) Release() {
 
 // Close closes the logdir. The log takes nothing any more. What cannot be
 // written now never will be: its numbers will be given out again.
-func (l *Log) Close() error {
+func (l *Log) Close() error { return l.end(l.dir.Close) }
+
+// Retire is Close for a log that others still read: the logdir can have another
+// owner, and readers have its lines to the end.
+func (l *Log) Retire() error { return l.end(l.dir.Retire) }
+
+func (l *Log) end(closeDir func() error) error {
 	err := patiently(closePatience, func() error {
 		err := l.settle()
 		l.mu.Lock()
 		l.writer.closeLocked()
 		l.mu.Unlock()
-		return errors.Join(err, l.dir.Close())
+		return errors.Join(err, closeDir())
 	})
 	if n := l.waiting(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d lines are not on disk", n))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"logfs/capture"
@@ -222,4 +223,38 @@ func BenchmarkTake(b *testing.B) {
 			}
 		})
 	}
+}
+
+// What the ring still has it gives again as it was stored, also while the last
+// batch is on its way to the disk; what it has dropped it does not.
+func TestLinesAgain(t *testing.T) {
+	onBadDisk(t, "ring", ring.Limits{Lines: 1000}, false, func(t *testing.T, l *logTest) {
+		l.BeginRun(nil, 1)
+		l.take(1, 1500)
+		gate := l.disk.shut()
+		go l.take(1501, 1501)
+		<-gate.entered
+		asked := make(chan []byte)
+		go func() {
+			lines, _ := l.linesAgain(600, 1503)
+			asked <- lines
+		}()
+		synctest.Wait()
+		l.disk.open()
+		synctest.Wait()
+		segments, err := l.dir0().Tail(0, 0)
+		must(t, err)
+		all := strings.SplitAfter(string(segments[0].Lines), "\n")
+		if got := <-asked; string(got) != strings.Join(all[599:1502], "") {
+			t.Errorf("again: %d bytes, %q...", len(got), got[:min(len(got), 200)])
+		}
+		if lines, ok := l.linesAgain(1000, 1010); !ok || string(lines) != strings.Join(all[999:1009], "") {
+			t.Errorf("again %v: %q", ok, lines)
+		}
+		for _, r := range [][2]uint64{{400, 1000}, {1400, 1504}} {
+			if lines, ok := l.linesAgain(r[0], r[1]); ok {
+				t.Errorf("%d to %d again, which the ring does not have: %d bytes", r[0], r[1], len(lines))
+			}
+		}
+	})
 }

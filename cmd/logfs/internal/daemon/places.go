@@ -26,6 +26,7 @@ func checkPlaces(c config.Config, mayMakeMount bool) error {
 	} else {
 		resolved.Socket = filepath.Join(resolved.Store, lockName)
 	}
+	resolved = resolved.ResolveInputs(resolve)
 	for _, paths := range []config.Config{c, resolved} {
 		if paths.Socket == "" {
 			continue

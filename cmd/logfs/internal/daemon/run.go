@@ -38,6 +38,7 @@ type run struct {
 
 	words   chan word     // how the run ended; the first counts
 	drained chan struct{} // closed when capture has ended
+	left    bool          // capture has left something to the next daemon; set before drained
 	ended   chan struct{} // closed when the exit mark is in
 	how     record.Exit   // how it ended; set before ended
 	err     error         // why capture ended before the run; set before ended
@@ -69,6 +70,7 @@ func (r *run) say(w word) {
 
 // exited notes how the command of the run has ended, just now.
 func (r *run) exited(e record.Exit) {
+	r.hold.Last()
 	e.After = time.Since(r.began)
 	r.say(word{exit: e, linger: linger})
 }
@@ -76,34 +78,40 @@ func (r *run) exited(e record.Exit) {
 // begin writes the start mark and captures the streams until ctx is cancelled.
 // live counts the goroutines it starts.
 //
-// A run with a Hold may have begun under another daemon: then it goes on, or,
-// if it has ended there, is over at once.
+// A run with a Hold may have begun under another daemon: then it goes on. If it
+// has ended there, its exit mark is in, and only a grandchild can go on.
 func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
 	r.began = time.Now()
 	held := r.svc.begin(r.hold, pid)
-	if held.Ended {
-		r.over()
-		return
-	}
 	if held.Began > 0 {
 		r.began = time.Unix(0, held.Began)
 	}
-	capturing, cancel := context.WithCancelCause(ctx)
-	r.cancel = cancel
-	if r.kind == control.Pipe {
+	finish := r.finish
+	switch {
+	case held.Ended && r.kind == control.Pipe:
+		r.over()
+		return
+	case held.Ended:
+		finish = r.conclude
+		r.hold.Last()
+	case r.kind == control.Pipe:
 		r.say(word{linger: forever})
 	}
+	capturing, cancel := context.WithCancelCause(ctx)
+	r.cancel = cancel
 	live.Add(1)
 	r.holders.Store(2)
 	r.capture(capturing, live)
-	live.Go(func() { r.finish(ctx) })
+	live.Go(func() { finish(ctx) })
 }
 
+// over is for a stream that somebody else may read by now.
 func (r *run) over() {
 	closeAll(r.streams)
-	r.svc.log.forget(r.hold)
-	r.hold.Close()
 	close(r.drained)
+	r.holders.Store(1)
+	r.letGo()
+	r.svc.conclude(record.Exit{})
 	close(r.ended)
 }
 
@@ -112,12 +120,13 @@ func (r *run) capture(ctx context.Context, live *sync.WaitGroup) {
 	if len(r.streams) > 1 {
 		inputs = append(inputs, capture.Input{File: r.streams[1], Stream: capture.Stderr, Hold: r.hold})
 	}
-	capture.Start(ctx, r.svc.settings.LineLimit, heldSink{r.svc.log, r.hold}, func(err error) {
+	capture.Start(ctx, r.svc.log.LineLimit(), heldSink{r.svc.log, r.hold}, func(err error) {
 		defer live.Done()
 		if err != nil && !errors.Is(err, context.Canceled) {
 			r.svc.events.Error("capture ended before the run", "err", err)
 		}
 		r.cancel(nil)
+		r.left = errors.Is(err, capture.ErrLeft)
 		r.letGo()
 		close(r.drained)
 	}, inputs...)
@@ -132,15 +141,9 @@ func (r *run) letGo() {
 
 // finish writes the exit mark: behind the last line, as far as linger allows.
 func (r *run) finish(ctx context.Context) {
-	defer r.letGo()
-	var w word
-	select {
-	case w = <-r.words:
-	case <-ctx.Done():
-		w = word{linger: linger, err: errStopped}
-	}
+	w := r.hear(ctx)
 	r.awaitPipes(w.linger)
-	if ctx.Err() != nil && r.hold != nil && !w.exit.Known {
+	if ctx.Err() != nil && r.hold != nil && r.goesOn(w) {
 		r.leave()
 		return
 	}
@@ -151,14 +154,44 @@ func (r *run) finish(ctx context.Context) {
 		w.exit.After = time.Since(r.began)
 	}
 	r.svc.end(r.hold, w.exit)
+	r.letGo()
 	r.err, r.how = w.err, w.exit
 	close(r.ended)
 }
 
-// leave leaves the run as it is: the next daemon goes on with it.
-func (r *run) leave() {
+// conclude is finish for a run that has its exit mark. Who brought it says once
+// more how it has ended.
+func (r *run) conclude(ctx context.Context) {
+	w := r.hear(ctx)
+	r.svc.conclude(w.exit)
+	r.letGo()
+	r.how = w.exit
+	close(r.ended)
+}
+
+// hear waits for a word about the end of the run, or the end of the daemon.
+func (r *run) hear(ctx context.Context) word {
+	select {
+	case w := <-r.words:
+		return w
+	case <-ctx.Done():
+		return word{linger: linger, err: errStopped}
+	}
+}
+
+// goesOn says whether there is something to do for the next daemon: capture is
+// cancelled, because this one ends.
+func (r *run) goesOn(w word) bool {
 	<-r.drained
+	ended := w.exit.Known || r.kind == control.Pipe
+	return !ended || r.left || r.svc.log.late()
+}
+
+// leave leaves the run as it is: the next daemon goes on with it. Its Hold is let
+// go before anybody knows that.
+func (r *run) leave() {
 	r.svc.leave()
+	r.letGo()
 	r.err = control.ErrLeft
 	close(r.ended)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"logfs/capture"
@@ -10,12 +11,21 @@ import (
 	"logfs/ring/record"
 )
 
-// How long the disk is left alone after it refused a write: doubling, because
-// every attempt takes its time to fail.
+// How long the disk is left alone after it refused a write. The time doubles, up
+// to a second if the disk refuses at once, as a full one does: it may have room
+// at any moment, and to ask costs nothing. One that takes long to refuse gets
+// ten times as long.
 const (
-	minRetry = 100 * time.Millisecond
-	maxRetry = 30 * time.Second
+	minRetry  = 100 * time.Millisecond
+	fastRetry = time.Second
+	maxRetry  = 30 * time.Second
 )
+
+// retryAfter is how long to wait after an attempt that took so long, when the
+// wait before it was last.
+func retryAfter(last, took time.Duration) time.Duration {
+	return min(max(2*last, minRetry), max(fastRetry, 10*took), maxRetry)
+}
 
 // A writer brings the lines of a log to its files. It is a role, taken by one
 // goroutine at a time, and it has two modes.
@@ -44,6 +54,7 @@ type writer struct {
 	batch *ring.Batch // flying
 	goOn  func()      // for when it takes too long
 	hand  stretch     // being written; the role's, not guarded while busy
+	whole stretch     // as hand was taken, for readers; empty unless late
 
 	from   uint64      // the first number not known to be in the files
 	lost   gap         // between hand and at
@@ -133,7 +144,7 @@ func (l *Log) fly() {
 	}
 	if err != nil {
 		l.fallBehindLocked()
-		l.refusedLocked(err)
+		l.refusedLocked(err, 0)
 	} else {
 		l.storedLocked(w.batch.Next())
 		w.busy, w.flying, w.goOn = false, false, nil
@@ -181,6 +192,10 @@ func (l *Log) fallBehindLocked() {
 	w.late, w.flying, w.goOn = true, false, nil
 	w.since, w.missed, w.warned, w.moving = time.Now(), 0, false, true
 	w.hand.pins = w.batch.CommitHeld()
+	w.whole = stretch{first: w.batch.First(), next: w.batch.Next(), run: w.batch.Run()}
+	for _, c := range w.hand.pins {
+		w.whole.chunks = append(w.whole.chunks, c.Data)
+	}
 	_, w.at = l.ring.Held()
 	w.bytes = l.ring.Stats().AppendedBytes
 	if l.block {
@@ -193,6 +208,11 @@ func (l *Log) fallBehindLocked() {
 // queueLocked shows a batch while the writer is late.
 func (l *Log) queueLocked(b *ring.Batch) {
 	l.publish(b)
+	l.missLocked()
+}
+
+// missLocked counts what the ring has given up and the files were to get.
+func (l *Log) missLocked() {
 	w := &l.writer
 	oldest, _ := l.ring.Held()
 	if oldest.Seq <= w.at.Seq {
@@ -229,11 +249,12 @@ func (w *writer) dropStarts(next uint64) (last startMark) {
 // follow writes what the ring has and the files have not; err is of the write
 // before. The caller has the role, and has it no longer when follow returns.
 func (l *Log) follow(err error) error {
+	var took time.Duration
 	for wrote := false; ; wrote = true {
 		l.mu.Lock()
 		w := &l.writer
 		if err != nil {
-			l.refusedLocked(err)
+			l.refusedLocked(err, took)
 			l.mu.Unlock()
 			return err
 		}
@@ -250,7 +271,9 @@ func (l *Log) follow(err error) error {
 		l.beginWriteLocked()
 		l.changed.Broadcast()
 		l.mu.Unlock()
+		began := time.Now()
 		err = l.put()
+		took = time.Since(began)
 	}
 }
 
@@ -262,9 +285,9 @@ func (l *Log) takeNextLocked() bool {
 		return true
 	}
 	w.hand.release()
+	w.whole = stretch{}
 	if w.lost.open() {
-		w.hand = stretch{chunks: [][]byte{w.lost.marks(l.stampLocked() - 1)},
-			first: w.lost.from, next: w.lost.next, run: w.lost.run}
+		w.handLocked(w.lost.stretch(l.stampLocked() - 1))
 		w.lost = gap{}
 		return true
 	}
@@ -294,19 +317,26 @@ func (l *Log) takeNextLocked() bool {
 func (l *Log) takeLocked(c ring.Chunk) {
 	w := &l.writer
 	s := record.Scanner{Buf: c.Data[w.at.Off:], Seq: w.at.Seq, Run: w.at.Run}
-	w.hand = stretch{chunks: [][]byte{s.Buf}, first: s.Seq, run: s.Run, pins: []ring.Chunk{c}}
+	hand := stretch{chunks: [][]byte{s.Buf}, first: s.Seq, run: s.Run, pins: []ring.Chunk{c}}
 	w.bytes += uint64(len(s.Buf))
 	for {
 		if _, ok := s.Next(); !ok {
 			break
 		}
 	}
-	w.hand.next = s.Seq
+	hand.next = s.Seq
+	w.handLocked(hand)
 	w.at.Seq, w.at.Run, w.at.Off = s.Seq, s.Run, len(c.Data)
 	w.dropStarts(s.Seq)
 	if l.block {
 		l.ring.Keep(s.Seq)
 	}
+}
+
+// handLocked takes s in hand.
+func (w *writer) handLocked(s stretch) {
+	w.hand, w.whole = s, s
+	w.whole.chunks = slices.Clone(s.chunks) // put changes those in hand
 }
 
 // stampLocked is the stamp of the record at the writer's place in the ring.
@@ -321,11 +351,12 @@ func (l *Log) stampLocked() record.Stamp {
 	return l.stamps.last
 }
 
-// refusedLocked gives the role up until the next attempt.
-func (l *Log) refusedLocked(err error) {
+// refusedLocked gives the role up until the next attempt, after one that took
+// so long.
+func (l *Log) refusedLocked(err error, took time.Duration) {
 	w := &l.writer
 	w.busy, w.moving, w.refused, w.from = false, false, true, w.hand.first
-	w.wait = min(max(2*w.wait, minRetry), maxRetry)
+	w.wait = retryAfter(w.wait, took)
 	if !w.closed {
 		w.retry.Reset(w.wait)
 	}
@@ -348,6 +379,10 @@ func (l *Log) onTimeLocked() {
 	_, next := l.ring.Bounds()
 	l.storedLocked(next)
 	l.ring.Keep(ring.KeepNone)
+	if l.shrink != nil {
+		l.ring.Resize(*l.shrink)
+		l.shrink = nil
+	}
 	l.changed.Broadcast()
 }
 

@@ -1,0 +1,172 @@
+package fs
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"logfs/ring/record"
+)
+
+const (
+	// minLoad and maxLoad bound how much is read from disk at once. A reader
+	// who asks for less than minLoad keeps what is over until he asks again.
+	minLoad = 4 << 10
+	maxLoad = 64 << 10
+	// maxOpen is how many readers keep their file open between reads. Others
+	// open it again each time.
+	maxOpen = 32
+)
+
+// loadBuffers are for the lines that are being loaded.
+var loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
+
+// jobs are what has to wait for the disk. Ten thousand readers may: they queue,
+// and a few goroutines, which end when the queue does, serve them.
+type jobs struct {
+	mu      sync.Mutex // guards the following; taken last
+	queue   []func()
+	serving int
+}
+
+// later has job called, which may wait for the disk, and without any lock.
+func (s *Server) later(job func()) {
+	j := &s.jobs
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.queue = append(j.queue, job)
+	if j.serving < maxJobs {
+		j.serving++
+		go j.serve()
+	}
+}
+
+func (j *jobs) serve() {
+	for job := j.next(); job != nil; job = j.next() {
+		job()
+	}
+}
+
+// next returns what has waited longest. With nil, the caller has to end.
+func (j *jobs) next() func() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.queue) == 0 {
+		j.serving--
+		j.queue = nil
+		return nil
+	}
+	job := j.queue[0]
+	j.queue[0] = nil
+	j.queue = j.queue[1:]
+	return job
+}
+
+// wantLoad has lines loaded for ps. The caller holds handle.mu.
+func (s *Server) wantLoad(ps *pass) {
+	if !ps.past.loading {
+		ps.past.loading = true
+		s.later(func() { s.load(ps) })
+	}
+}
+
+// load loads lines for ps, answers the reads that wait for them, and tells who
+// polls.
+func (s *Server) load(ps *pass) {
+	buf := loadBuffers.Get().(*[maxLoad]byte)
+	defer loadBuffers.Put(buf)
+
+	h, p := ps.h, &ps.past
+	h.mu.Lock()
+	got := loaded{reader: p.reader, kept: p.kept, buf: buf[:ps.loadSize()]}
+	seq := ps.at.Seq
+	h.mu.Unlock()
+	got.held, _ = h.n.v.ring.Bounds()
+
+	got.next(h.n.e.History, seq)
+	s.keep(&got)
+
+	h.mu.Lock()
+	p.loading = false
+	p.reader, p.kept, p.err, p.held = got.reader, got.kept, got.err, got.held
+	p.first, p.run, p.lines = got.first, got.run, got.lines
+	if p.closed {
+		p.close(h)
+	}
+	s.answerLoaded(ps)
+	if ps.idle() && p.feeding && p.err != nil && len(p.lines) == 0 && ps.rejoin() {
+		p.rejoined = false // a poller is told whether the ring has news
+	}
+	p.lines = append([]byte(nil), p.lines...) // buf is somebody else's now
+	if h.n.e.watches(h) {
+		h.n.e.notify(h)
+	} else {
+		h.mu.Unlock()
+	}
+}
+
+// answerLoaded answers the read that has waited for ps, and then those that
+// may have waited for a pass. The caller holds handle.mu.
+func (s *Server) answerLoaded(ps *pass) {
+	parked := slices.Clone(ps.h.parked)
+	for _, p := range parked {
+		if p.pass == ps {
+			s.answer(p)
+		}
+	}
+	for _, p := range parked {
+		s.answer(p)
+	}
+}
+
+// loadSize is how many stored bytes will do for the read that waits. Their
+// text is shorter; a seq record is longer, but not twice as long.
+func (ps *pass) loadSize() int {
+	size := ps.want
+	if ps.h.n.v.form == formSeq {
+		size /= 2
+	}
+	return min(max(size, minLoad), maxLoad)
+}
+
+// keep keeps the file open until the next load, unless many others are.
+func (s *Server) keep(l *loaded) {
+	switch {
+	case l.reader == nil || l.kept != nil:
+	case s.kept.Add(1) <= maxOpen:
+		l.kept = &s.kept
+	default:
+		s.kept.Add(-1)
+		l.reader.Rest()
+	}
+}
+
+// loaded is what a load has without any lock.
+type loaded struct {
+	reader     HistoryReader
+	kept       *atomic.Int64
+	buf        []byte
+	first, run uint64
+	lines      []byte
+	err        error
+	held       uint64
+}
+
+// next reads the next lines, and skips those before seq.
+func (l *loaded) next(h History, seq uint64) {
+	if l.reader == nil {
+		if l.reader, l.err = h.From(seq); l.err != nil {
+			return
+		}
+	}
+	for len(l.lines) == 0 && l.err == nil {
+		l.first, l.run, l.lines, l.err = l.reader.Next(l.buf)
+		s := record.Scanner{Buf: l.lines, Seq: l.first, Run: l.run}
+		for s.Seq < seq {
+			if _, ok := s.Next(); !ok {
+				break
+			}
+		}
+		l.first, l.run, l.lines = s.Seq, s.Run, s.Buf
+	}
+}
