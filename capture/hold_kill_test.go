@@ -44,7 +44,7 @@ type stored struct {
 
 // A world is what outlives processes.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	s     *scenario
 	hold  []*os.File
 	in    [streams]*os.File
@@ -59,7 +59,7 @@ type world struct {
 
 type kill struct{}
 
-func newWorld(t *testing.T, s *scenario, deaths []int) *world {
+func newWorld(t testing.TB, s *scenario, deaths []int) *world {
 	w := &world{t: t, s: s, deaths: deaths}
 	var err error
 	if w.hold, err = NewHold(); err != nil {

@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -258,12 +259,18 @@ func TestForeignHoldsAreRefused(t *testing.T) {
 			files[0] = file(fd)
 			files[0].Truncate(holdSize)
 		},
-		"unknown format": func(files []*os.File) { files[0].WriteAt([]byte("logfs\x00h9"), 0) },
-		"spans beyond the room": func(files []*os.File) {
-			h := openAgain(t, files)
-			h.note.Spans[0].End, h.note.Spans[0].Expect = holdRoom+1, holdRoom+1
-			h.flip()
-		},
+		"unknown format":                func(files []*os.File) { files[0].WriteAt([]byte("logfs\x00h9"), 0) },
+		"a line limit that has no room": noted(func(n *note) { n.Limit = heldLimit + 1 }),
+		"spans beyond the room":         noted(func(n *note) { n.Spans[0].Expect = holdRoom + 1 }),
+		"bytes of a third stream":       noted(func(n *note) { n.Mover = streams + 1 }),
+		"more batches than there are":   noted(func(n *note) { n.Count = maxBatches + maxMarks + 1 }),
+		"a number that nobody comes to": noted(func(n *note) { n.Given = maxNumber + 1 }),
+		"a batch of nothing":            noted(func(n *note) { n.Batches[0].Next = 5 }),
+		"a batch of an unknown kind":    noted(func(n *note) { n.Batches[1].Doing = 6 }),
+		"batches out of order":          noted(func(n *note) { n.Batches[0], n.Batches[1] = n.Batches[1], n.Batches[0] }),
+		"lines before the first":        noted(func(n *note) { n.Batches[0].Taken = 9 }),
+		"lines that were not read":      noted(func(n *note) { n.Batches[0].Taken = 31 }),
+		"a number that was not given":   noted(func(n *note) { n.Given = 8 }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := newHold(t)
@@ -274,6 +281,34 @@ func TestForeignHoldsAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// noted makes a Hold with three lines that wait and an exit mark, spoiled.
+func noted(spoil func(n *note)) func(files []*os.File) {
+	return func(files []*os.File) {
+		mem, err := mapMemory(int(files[0].Fd()))
+		if err != nil {
+			panic(err)
+		}
+		copy(mem, holdMagic)
+		h := Hold{mem: mem}
+		n := h.slot(0)
+		n.Run, n.Given, n.Limit, n.Mover, n.Count = 1, 9, 100, 1, 2
+		n.Spans[0] = span{10, 30, 30}
+		n.Batches[0] = batch{5, 8, OutLines, 20}
+		n.Batches[1] = batch{8, 9, ExitMark, 0}
+		spoil(n)
+	}
+}
+
+func TestOwnHoldIsAccepted(t *testing.T) {
+	files := newHold(t)
+	noted(func(*note) {})(files)
+	h, err := OpenHold(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
 }
 
 // Numbers that were given out and are not in the files are known to be lost.
@@ -386,3 +421,76 @@ type heldLimited struct {
 }
 
 func (l *heldLimited) LineLimit() int { return l.limit }
+
+// A daemon that ends while its disk is behind leaves what it has not read where it
+// is: in the Hold there is no room for it.
+func TestCancelledPumpReadsNothingThatWouldWait(t *testing.T) {
+	r, w := pipe(t)
+	h := openAgain(t, newHold(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	write(t, w, "one\n")
+	var c collect
+	c.onTake = func() { write(t, w, "two\n") }
+	var err error
+	p := begin(ctx, 0, &numbering{&c, h, 1}, func(e error) { err = e }, []Input{{File: dup(t, r), Stream: Stdout, Hold: h}})
+	p.watcher.interrupt() // as soon as ctx is cancelled
+	p.work(0)
+	if !errors.Is(err, ErrLeft) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that the input is left", err)
+	}
+	wantBatches(t, &c, "stdout:one")
+	if n := waitingIn(r); n != 4 {
+		t.Errorf("%d bytes are left, want 4", n)
+	}
+}
+
+// When the command of a run has ended, nobody else comes for what there is.
+func TestLastPumpTakesAll(t *testing.T) {
+	r, w := pipe(t)
+	h := openAgain(t, newHold(t))
+	h.Last()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	write(t, w, "one\n")
+	var c collect
+	c.onTake = func() {
+		if len(c.batches) == 1 {
+			write(t, w, "two\nunfin")
+		}
+	}
+	err := Pump(ctx, 0, &numbering{&c, h, 1}, Input{File: r, Stream: Stdout, Hold: h})
+	if errors.Is(err, ErrLeft) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that nothing is left", err)
+	}
+	wantBatches(t, &c, "stdout:one", "stdout:two", "stdout:unfin+")
+}
+
+// Whoever has the pipe of a Hold too can spoil a run, but not keep a daemon.
+func TestPipeThatSomebodyElseUses(t *testing.T) {
+	for name, meddle := range map[string]func(files []*os.File){
+		"reads": func(files []*os.File) { _, _ = unix.Read(int(files[1].Fd()), make([]byte, 100)) },
+		"writes": func(files []*os.File) {
+			_ = unix.SetNonblock(int(files[2].Fd()), true)
+			_, _ = unix.Write(int(files[2].Fd()), make([]byte, 1<<16))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w := pipe(t)
+			files := newHold(t)
+			h := openAgain(t, files)
+			atStep = func(_ *Hold, what string) {
+				if what == "moved" {
+					meddle(files)
+					write(t, w, "two\n")
+				}
+			}
+			t.Cleanup(func() { atStep = nil })
+			write(t, w, "one\n")
+			var c collect
+			if err := Pump(t.Context(), 0, &numbering{&c, h, 1}, Input{File: r, Stream: Stdout, Hold: h}); err == nil {
+				t.Errorf("no error; took %q", c.batches)
+			}
+		})
+	}
+}
