@@ -209,19 +209,19 @@ type Held struct {
 	Lost  uint64 // records that got numbers and are not in the files
 }
 
-// Unstored returns the numbers of the records that are not known to be in the
-// files, and the run of the first of them that has one.
-func (h *Hold) Unstored() (first, next, run uint64) {
+// Unstored returns the number of the first record that is not known to be in the
+// files, and its run.
+func (h *Hold) Unstored() (first, run uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	first, next, run = h.note.Given, h.note.Given, h.note.Run
-	if h.note.Count > 0 {
-		first = h.note.Batches[0].First
-		if b := h.note.Batches[0]; b.Doing == StartMark {
-			run = b.Taken
-		}
+	if h.note.Count == 0 {
+		return h.note.Given, h.note.Run
 	}
-	return first, next, run
+	b := h.note.Batches[0]
+	if b.Doing == StartMark {
+		return b.First, b.Taken
+	}
+	return b.First, h.note.Run
 }
 
 // Recover compares the note with the files. They have the records of this run up

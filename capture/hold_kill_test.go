@@ -444,14 +444,14 @@ func TestKillAtEveryStep(t *testing.T) {
 				}
 			}
 			rnd := rand.New(rand.NewPCG(1, 2))
-			for range 60 {
+			for range 40 {
 				deaths := make([]int, 5)
 				for i := range deaths {
 					deaths[i] = rnd.IntN(1+rnd.IntN(total)) - total/8
 				}
 				runWorld(t, &s, deaths)
 			}
-			t.Logf("%d steps, %d worlds", total, worlds+60)
+			t.Logf("%d steps, %d worlds", total, worlds+40)
 		})
 	}
 }
@@ -464,9 +464,9 @@ func strides(s *scenario) (first int, second func(int) int) {
 	case os.Getenv("LOGFS_LONG") != "":
 		return 1, func(m int) int { return 5 + 4*m }
 	case s.big:
-		return 61, func(m int) int { return 100 + 9*m }
+		return 101, func(m int) int { return 100 + 9*m }
 	}
-	return 1, func(m int) int { return 4 + 2*m }
+	return 1, func(m int) int { return 6 + 2*m }
 }
 
 func runWorld(t *testing.T, s *scenario, kills []int) (steps int) {

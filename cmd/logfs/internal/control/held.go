@@ -224,14 +224,17 @@ func (h *Held) over() bool {
 // One that has ended in order, and left nothing but the exit mark to be done, is
 // hardly followed by another.
 func (h *Held) giveUp(waited time.Duration, inOrder bool) error {
-	n := h.next.Waits()
-	switch {
-	case waited > linePatience:
-		return fmt.Errorf("the daemon is gone, and no other came for %v: %d bytes are lost", linePatience, n)
-	case n == 0 && inOrder && waited > markPatience:
-		return errors.New("the daemon has ended, and no other came for the exit mark")
+	n, patience := h.next.Waits(), linePatience
+	if n == 0 && inOrder {
+		patience = markPatience
 	}
-	return nil
+	switch {
+	case waited <= patience:
+		return nil
+	case n > 0:
+		return fmt.Errorf("the daemon is gone, and no other came for %v: %d bytes are lost", linePatience, n)
+	}
+	return errors.New("the daemon is gone, and no other came for the exit mark")
 }
 
 // tryNext attaches to a daemon, if there is one, and tells it what it has to know.

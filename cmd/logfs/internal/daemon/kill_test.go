@@ -41,6 +41,8 @@ type life struct {
 	feeds   []string             // "o" or "e" and a text; one is written with each write
 	refuses func(write int) bool // what the disk does
 
+	others []bool // runs of somebody else before, and whether a daemon has ended after it
+
 	store   string
 	hold    []*os.File
 	streams []*os.File
@@ -90,11 +92,24 @@ func (l *life) live() {
 	w.ticking = true // for ever: a busy machine makes no disk late here
 	d := newDisk()
 	d.onWrite = l.write
-	log, err := OpenLog(LogOptions{
-		Rotate:    rotate.Options{Dir: l.store, Service: "web", FS: d, Size: 600, Keep: 100, Sync: time.Hour, SyncBytes: 1 << 40, Boot: "one"},
-		LineLimit: 10, Log: new(events).logger(), watchdog: w,
-	})
-	must(l.t, err)
+	open := func() *Log {
+		log, err := OpenLog(LogOptions{
+			Rotate:    rotate.Options{Dir: l.store, Service: "web", FS: d, Size: 600, Keep: 100, Sync: time.Hour, SyncBytes: 1 << 40, Boot: "one"},
+			LineLimit: 10, Log: new(events).logger(), watchdog: w,
+		})
+		must(l.t, err)
+		return log
+	}
+	log := open()
+	for _, another := range l.others {
+		log.BeginRun(nil, 99)
+		log.Take(pieces("other"), noStall)
+		log.EndRun(nil, record.Exit{})
+		if another {
+			must(l.t, log.Close())
+			log = open()
+		}
+	}
 	l.opened = true
 	s := &service{name: "web", log: log, events: new(events).logger(), settings: config.Default().Defaults}
 	hold, err := openHold(duplicates(l.t, l.hold))
@@ -220,30 +235,52 @@ func peek(t *testing.T, pipe *os.File) []byte {
 func (l *life) check(when ...string) {
 	l.t.Helper()
 	lines := stored(l.t, l.store)
-	var want [2]string
-	for _, text := range l.feeds {
-		want[strings.Index("oe", text[:1])] += text[1:]
-	}
 	var got [2]string
 	var marks []string
-	for i, line := range lines {
+	run := "no run"
+	for _, line := range lines {
 		kind, text, _ := strings.Cut(line, " ")
 		switch {
-		case kind[0] == '=':
+		case kind == "=":
 			marks = append(marks, withoutAfter(line))
+			_, run, _ = strings.Cut(line, " pid=")
 			continue
-		case i == 0 || i == len(lines)-1:
-			l.t.Errorf("%q is outside the marks", line)
+		case line == "o other":
+			continue
+		case run != "4242":
+			l.t.Errorf("%q is not in the run", line)
 		}
 		if !strings.HasSuffix(kind, "+") {
 			text += "\n"
 		}
 		got[strings.Index("oe", kind[:1])] += text
 	}
-	same(l.t, "marks", marks, []string{"= start run=1 pid=4242", "= exit code=3"})
+	var want [2]string
+	for _, text := range l.feeds {
+		want[strings.Index("oe", text[:1])] += text[1:]
+	}
 	same(l.t, "stdout and stderr", got[:], want[:])
+	l.checkMarks(marks)
 	if l.t.Failed() {
 		l.t.Fatalf("killed %s\n%s", strings.Join(when, ", then "), strings.Join(lines, "\n"))
+	}
+}
+
+// checkMarks wants one run, or one that was divided by others.
+func (l *life) checkMarks(marks []string) {
+	l.t.Helper()
+	if l.others == nil {
+		same(l.t, "marks", marks, []string{"= start run=1 pid=4242", "= exit code=3"})
+		return
+	}
+	exits := 0
+	for _, m := range marks {
+		if m == "= exit code=3" {
+			exits++
+		}
+	}
+	if exits != 1 {
+		l.t.Errorf("%d exit marks", exits)
 	}
 }
 
@@ -278,5 +315,26 @@ func TestKillAtEveryWrite(t *testing.T) {
 			}
 			t.Logf("%d kills, %d of them of the second daemon", pictures, pictures-len(first.lefts))
 		})
+	}
+}
+
+// While a run had no daemon, somebody else had its name, also with a daemon that
+// did not get it back. No line is lost or repeated, and none is counted to the run
+// of the other one.
+func TestNameTakenAfterAKill(t *testing.T) {
+	feeds := []string{"oone\ntw", "oo\n", "e1\n2\n3\n", "o3\n4\n5\n", "e8\n9\nunfinished"}
+	first := life{feeds: feeds}
+	begin(t, &first, left{})
+	first.live()
+	for _, others := range [][]bool{{false}, {true}, {true, false}} {
+		for i, a := range first.lefts {
+			if os.Getenv("LOGFS_LONG") == "" && i%5 > 0 {
+				continue
+			}
+			second := life{feeds: feeds, others: others}
+			begin(t, &second, a)
+			second.live()
+			second.check(fmt.Sprintf("%s, then others: %v", a.when, others))
+		}
 	}
 }

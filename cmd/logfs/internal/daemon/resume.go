@@ -44,11 +44,11 @@ func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
 }
 
 // recordsOf returns the number after the last record in the files that is of the
-// run of a Hold. That is what they had when they were opened, unless something
-// else was stored since the process died that has the Hold's numbers.
+// run of a Hold. That is what they had when they were opened, unless somebody else
+// has been given the numbers since the process died.
 func (l *Log) recordsOf(hold *capture.Hold, pid int) uint64 {
-	first, next, run := hold.Unstored()
-	if first == next || l.found <= next {
+	first, run := hold.Unstored()
+	if first == 0 || first >= l.found {
 		return l.found
 	}
 	r, err := l.dir.From(first)
