@@ -1,12 +1,17 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/daemon"
+	"logfs/cmd/logfs/internal/exit"
 )
 
 var daemonCommand = command{
@@ -36,11 +41,12 @@ USR1 brings all to stable storage. HUP does not reload yet; it says so.`,
 		p.addStore(f)
 		f.StringVar(&p.socket, "socket", "", "listen for clients on `FILE`"+byDefault(config.Default().Socket))
 		r.add(f)
-		return func(c *console, f *pflag.FlagSet) (int, error) { return 0, runDaemon(c, f, p, r) }
+		replace := f.Bool("replace", false, "take over from the running daemon, if there is one: readers and services go on")
+		return func(c *console, f *pflag.FlagSet) (int, error) { return 0, runDaemon(c, f, p, r, *replace) }
 	},
 }
 
-func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness) error {
+func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness, replace bool) error {
 	if err := noArgs(f); err != nil {
 		return err
 	}
@@ -59,5 +65,31 @@ func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness) error {
 		MakeMount: cfg.Mount == config.Default().Mount,
 		Log:       newLog(c.err, slog.LevelInfo),
 	}}
+	if replace {
+		if err := s.replace(); err != nil {
+			return err
+		}
+	}
 	return s.serve()
+}
+
+// leavePatience is how long a daemon may take to leave: its disks may be slow.
+const leavePatience = 30 * time.Second
+
+// replace has the running daemon leave.
+func (s *serving) replace() error {
+	d, err := control.Dial(s.options.Config.Socket)
+	var none *control.UnreachableError
+	if errors.As(err, &none) && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)) {
+		return nil
+	}
+	if err != nil {
+		return exit.With(exit.Refused, err)
+	}
+	defer d.Close()
+	if err := d.Leave(); err != nil {
+		return exit.Refusedf("cannot take over from the running daemon: %w", err)
+	}
+	s.options.Await = leavePatience
+	return nil
 }

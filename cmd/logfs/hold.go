@@ -17,7 +17,8 @@ import (
 )
 
 // holdCommand is not for people: the daemon starts it for each run of a service
-// of its configuration, as the parent of the command, which outlives the daemon.
+// of its configuration, as the parent of the command, and for its mount. It
+// outlives the daemon.
 var holdCommand = command{
 	name: daemon.HoldWord,
 	setup: func(*pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
@@ -35,15 +36,18 @@ func runHold() (status int, err error) {
 	runtime.LockOSThread()
 	// Caught and left alone: the command would inherit that they are ignored.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock} {
-		syscall.CloseOnExec(fd)
-	}
+	syscall.CloseOnExec(daemon.HoldSpec)
 	var spec daemon.Holding
 	from := os.NewFile(daemon.HoldSpec, "what to hold")
 	if err := json.NewDecoder(from).Decode(&spec); err != nil {
 		return 0, exit.Misusef("this command is for the daemon only: %w", err)
 	}
 	from.Close()
+	if spec.Mount {
+		daemon.KeepMount()
+		return 0, nil
+	}
+	syscall.CloseOnExec(daemon.HoldLock)
 	cmd, streams, err := daemon.StartCommand(spec.Service, unix.SIGTERM)
 	if err != nil {
 		fmt.Print(daemon.Reason(err))

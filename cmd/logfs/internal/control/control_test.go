@@ -347,3 +347,5 @@ func TestAllowed(t *testing.T) {
 		}
 	}
 }
+
+func (d *fakeDaemon) Leave() error { return nil }

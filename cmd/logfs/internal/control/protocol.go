@@ -83,6 +83,7 @@ const (
 	doRotate = "rotate"
 	doFlush  = "flush"
 	doStatus = "status"
+	doLeave  = "leave"
 
 	reOK    = "ok"
 	reDone  = "done"

@@ -107,7 +107,7 @@ func (d *Daemon) outlived(reaped, drained <-chan struct{}) bool {
 		select {
 		case <-gone:
 		case <-d.serving.Done():
-			return true
+			return !d.leaving()
 		}
 	}
 	return false

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/control"
 )
 
 // A service of the configuration runs under a holder: a small process that is
@@ -35,6 +36,8 @@ const (
 type Holding struct {
 	Service config.Service
 	Socket  string
+	// Mount says that it is the mount that is held, see KeepMount.
+	Mount bool
 }
 
 const (
@@ -55,6 +58,9 @@ type broughtRun struct {
 func (d *Daemon) runHeld(s *service) (failed bool) {
 	for {
 		h, err := d.getHeld(s)
+		if d.leaving() {
+			return false
+		}
 		if err != nil {
 			return d.cannotStart(s, err)
 		}
@@ -83,6 +89,9 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 func (d *Daemon) attend(s *service, h broughtRun) (failed bool) {
 	d.children.Go(func() { d.terminate(h.pid, h.run.ended, h.run.drained) })
 	<-h.run.ended
+	if h.run.err == control.ErrLeft {
+		return false
+	}
 	e := h.run.how
 	s.events.Info("service ended", "pid", h.pid, how(e))
 	d.awaitHolderEnd(s)
@@ -166,6 +175,8 @@ func (d *Daemon) awaitHolder(s *service, old bool, died <-chan error) (broughtRu
 		select {
 		case h := <-s.brought:
 			return h, nil
+		case <-d.left:
+			return broughtRun{}, errStopping
 		case err := <-died:
 			select {
 			case h := <-s.brought: // and has ended since
