@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -58,6 +59,7 @@ type device struct {
 
 	mu     sync.RWMutex // held for reading during a write
 	closed bool         // fd is not ours any more, or is being left to another process
+	left   atomic.Bool  // the latter
 }
 
 // close closes the connection. Answers that are still on their way, from a
@@ -204,6 +206,7 @@ func (d *device) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
+	d.left.Store(true)
 }
 
 // notify tells the kernel something that it has not asked for.

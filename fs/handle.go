@@ -89,7 +89,10 @@ func (a *reading) nonblock() bool { return a.flags&syscall.O_NONBLOCK != 0 }
 
 // reading is the READ of off. The caller holds mu.
 func (h *handle) reading(off int64, flags uint32) reading {
-	return reading{off: off, flags: flags, sequential: off == h.next || off == h.ahead}
+	if off == h.ahead {
+		h.arrive()
+	}
+	return reading{off: off, flags: flags, sequential: off == h.next}
 }
 
 // answer reads, and says what is to be done if nothing is there. The caller

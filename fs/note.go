@@ -138,10 +138,17 @@ func (h *handle) noteAhead() {
 	}
 }
 
-// note writes where the reader is and how he reads. The caller holds mu.
+// arrive notes that the reader has got the last answer of another process.
+func (h *handle) arrive() {
+	h.next, h.ahead = h.ahead, -1
+	h.note()
+}
+
+// note writes where the reader is and how he reads. The caller holds mu. When
+// the mount is being left, that is not true any more: he gets no answers.
 func (h *handle) note() {
 	c := h.cell
-	if c == nil {
+	if c == nil || h.n.e.fs.dev.left.Load() {
 		return
 	}
 	flags := c.flags.Load()&flagSecond ^ flagSecond

@@ -123,6 +123,9 @@ func (s *Server) serve(c *net.UnixConn) {
 	defer s.drop(c)
 	p := packets{c}
 	stranger := mayAsk(c)
+	if errors.Is(stranger, net.ErrClosed) {
+		return // the server is closing
+	}
 	if stranger != nil {
 		s.log.Warn("control connection refused", "err", stranger)
 		// The request is read all the same: closing a socket with unread
