@@ -30,6 +30,7 @@ type handle struct {
 
 	cell  *handleCell // what is known of it when this process is gone; may be nil
 	ahead int64       // a reader left by another process may be here as well as at next; -1 without
+	late  uint64      // the number that was next when it was restored, if it has read more; else 0
 }
 
 // maxPasses bounds how many passes a handle has beside main. Further reads
@@ -105,6 +106,7 @@ func (h *handle) answer(dst []byte, a *reading) (n int, v verdict) {
 	if a.off > farthest {
 		return 0, data
 	}
+	h.await()
 	ps := h.take(a)
 	if ps == nil {
 		return 0, loads

@@ -29,6 +29,7 @@ type node struct {
 	// offset is a record and its offset, from which a node of another process
 	// finds out its place in the view; its number is 0 when that is known.
 	offset pos
+	late   uint64 // see handle.await
 
 	// Handles that were fed from disk have other offsets than the view. A
 	// poller reads as much as the size has grown by, so the size must not be
@@ -84,7 +85,7 @@ func (n *node) settleLocked() {
 	n.first.Store(n.base)
 	n.shifted.Store(0)
 	n.reached.Store(0)
-	n.offset = pos{}
+	n.offset, n.late = pos{}, 0
 	n.note()
 }
 

@@ -45,7 +45,6 @@ func (t *tree) keepHandle(fh, id, unique uint64) *handleCell {
 	if t.state == nil {
 		return nil
 	}
-	t.state.fh.Store(t.fh)
 	c := t.state.handles.take()
 	if c != nil {
 		c.node, c.unique = id, unique&^resent

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"logfs/ring"
 )
 
 // Going on with the mount of a process that is gone.
@@ -199,6 +201,9 @@ func (n *node) placeLocked() {
 	if n.offset.Seq == 0 {
 		return
 	}
+	if n.late > 0 && n.v.ring.Run() > n.offset.Run {
+		n.offset.Seq, n.offset.off = n.late, n.told // see handle.await
+	}
 	p, c, ok := n.v.seek(n.offset.Seq)
 	if !ok {
 		return
@@ -264,9 +269,12 @@ func newRestored(n *node, c *handleCell) *handle {
 func (h *handle) findPlace(since int64) {
 	ps, v := &h.main, h.n.v
 	ps.past.feed()
-	first, _ := v.ring.Bounds()
-	if ps.at.Seq < first {
+	first, next := v.ring.Bounds()
+	switch {
+	case ps.at.Seq < first:
 		h.n.reach(h.next + maxLoad) // for a poller to read at all
+	case ps.at.Seq > next:
+		h.late, h.n.late = next, next
 	}
 	if !ps.rejoin() {
 		return
@@ -274,6 +282,26 @@ func (h *handle) findPlace(since int64) {
 	ps.past.rejoined = false
 	if s := ps.stretch(); len(s.told) == 0 {
 		ps.reachBack(since)
+	}
+}
+
+// await sees to a reader who has got lines from the last process that the files
+// do not have. They come back under their numbers from those who hold them, and
+// he waits until the ring is where he is. If a new run has begun instead, its
+// lines have these numbers. The caller holds mu.
+func (h *handle) await() {
+	ps, r := &h.main, h.n.v.ring
+	if h.late == 0 || ps.busy {
+		return
+	}
+	if r.Run() > ps.at.Run {
+		at := pos{Cursor: ring.Cursor{Seq: h.late, Run: ps.at.Run}, off: h.next}
+		h.late = 0
+		ps.past.close(h)
+		ps.begin(h.next, nil, at.Seq, at, at.off)
+		ps.past.feed()
+	} else if _, next := r.Bounds(); next >= ps.at.Seq {
+		h.late = 0
 	}
 }
 

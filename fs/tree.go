@@ -280,6 +280,9 @@ func (t *tree) addHandle(h any, unique uint64) uint64 {
 	defer t.mu.Unlock()
 	t.fh++
 	t.handles[t.fh] = h
+	if t.state != nil {
+		t.state.fh.Store(t.fh)
+	}
 	var c *handleCell
 	switch h := h.(type) {
 	case *handle:

@@ -86,8 +86,8 @@ func TestReadersOutliveTheDaemon(t *testing.T) {
 	must(t, err)
 	for _, by := range takeovers {
 		t.Run(by.name, func(t *testing.T) {
-			last := 250 * times
-			d := newDaemon(t, fmt.Sprintf("[service.web]\n[service.busy]\n%s\nring-bytes = \"256KiB\"\ncommand = [%q, \"%d\", \"8000\", %q, \"stay\"]\nenv = { LOGFS_TEST_HELPER = \"emit\" }\n",
+			last := 100 * times
+			d := newDaemon(t, fmt.Sprintf("[service.web]\n[service.busy]\n%s\nring-bytes = \"256KiB\"\ncommand = [%q, \"%d\", \"20000\", %q, \"stay\"]\nenv = { LOGFS_TEST_HELPER = \"emit\" }\n",
 				keepAll, self, last, os.DevNull))
 			d.start()
 			clients := d.outliving(t)
@@ -304,6 +304,81 @@ func readAllOf(t *testing.T, fd int) (text string) {
 		}
 		text += part
 	}
+}
+
+// A follower has got lines that the daemon could not write before it was killed.
+// They come back under their numbers: he gets what follows, and nothing twice. If
+// they do not, because nobody is left who held them, he gets all of the next run.
+func TestReadersOfLinesThatWaited(t *testing.T) {
+	for _, held := range []bool{true, false} {
+		t.Run(fmt.Sprintf("held=%v", held), func(t *testing.T) {
+			d := newDaemon(t, "[service.web]\nmin = 0\nring-lines = 100000\n")
+			d.expectLog("takes no writes|lost with the daemon before|given up")
+			disk := d.smallDisk("web", 8<<20)
+			d.start()
+			free := fill(t, disk)
+			f := d.feed("web")
+			f.upTo(3000)
+			poller := d.shell(t, setting{}, `exec tail -n 999999 -s 0.05 -f "$M/web/follow"`)
+			poller.awaitText(numbered(3000) + "\n")
+			d.kill()
+			if held {
+				f.write(numberedRun(3001, 3010))
+			} else {
+				must(t, f.cmd.Process.Kill())
+				f.awaitEnd()
+			}
+			free()
+			d.start()
+			if !held {
+				next := d.feed("web")
+				next.n = 3000
+				next.upTo(3010)
+			}
+			text := f.watch.await(numbered(3010) + "\n")
+			for n := 3001; n <= 3010; n++ {
+				if strings.Count(text, numbered(n)+"\n") != 1 {
+					t.Errorf("the follower has line %d %d times: %q", n, strings.Count(text, numbered(n)+"\n"), tail(text, 2000))
+				}
+			}
+			if strings.Count(text, "\nn=") > 10 || !held && !strings.Contains(text, "run 2 started") {
+				t.Errorf("the follower has got %q", tail(text, 2000))
+			}
+			poller.awaitText(numbered(3010) + "\n")
+			if held {
+				checkAccount(t, "tail", poller.output())
+			}
+			poller.end(unix.SIGTERM)
+		})
+	}
+}
+
+// Signals that a reader gets while there is no daemon are not forgotten.
+func TestSignalsBetweenDaemons(t *testing.T) {
+	d := startDaemon(t, "[service.web]\n")
+	f := d.feed("web")
+	f.upTo(5)
+	readers := map[unix.Signal]*process{}
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL, unix.SIGSTOP} {
+		readers[sig] = d.shell(t, setting{}, `exec cat "$M/web/follow"`)
+		readers[sig].awaitText(numbered(5))
+	}
+	d.kill()
+	for sig, p := range readers {
+		must(t, p.cmd.Process.Signal(sig))
+	}
+	d.start()
+	for sig, p := range readers {
+		if sig == unix.SIGSTOP {
+			must(t, p.cmd.Process.Signal(unix.SIGCONT))
+			f.upTo(6)
+			p.awaitText(numbered(6))
+			p.end(unix.SIGTERM)
+		} else if p.wait(); p.signalled() != sig {
+			t.Errorf("after %v the reader ended with %v\n%s", sig, p.cmd.ProcessState, p.said())
+		}
+	}
+	d.awaitReaders("web", 1)
 }
 
 // The holder of the mount costs little, and goes when nothing is left to hold.
