@@ -186,13 +186,19 @@ func (s *Server) restoreNode(c *nodeCell) bool {
 	if e == nil || sel >= selections || kind >= fileKinds {
 		return false
 	}
-	n := &node{id: id, kind: kind, e: e, v: e.view(sel, kind), cell: c, lookups: 1, start: c.begins(), told: c.told.Load()}
+	n := restoredNode(e, sel, kind, c)
+	n.id, n.lookups = id, 1
+	t.nodes[id] = n
+	return true
+}
+
+func restoredNode(e *Entry, sel selection, kind fileKind, c *nodeCell) *node {
+	n := &node{kind: kind, e: e, v: e.view(sel, kind), cell: c, start: c.begins(), told: c.told.Load()}
 	end := c.end.Load()
 	n.pins.end.Seq, n.pins.thaw = end, end == 0
 	n.shifted.Store(math.MinInt64 / 2) // until its place is known
 	n.offset = n.start
-	t.nodes[id] = n
-	return true
+	return n
 }
 
 // placeLocked finds out where the offsets of a restored node are in the view,
