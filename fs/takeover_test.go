@@ -111,8 +111,9 @@ func TestTakeoverAnywhere(t *testing.T) {
 		if !bytes.Equal(got, all) {
 			t.Fatalf("seed %d: %s of selection %d, from number %d, anchor %+v:\n got %q\nwant %q", seed, fileNames[kind], sel, first, anchor, got, all)
 		}
-		if now := n2.size(); now < int64(len(all)) {
-			t.Errorf("seed %d: the size is %d, %d bytes were read", seed, now, len(all))
+		// A newline more, if the ring begins in the middle of an unfinished line.
+		if more := n2.size() - int64(len(all)); more < 0 || more > 1 && n2.size() > size {
+			t.Errorf("seed %d: the size is %d, %d bytes were read", seed, n2.size(), len(all))
 		}
 		if s := h2.main.stretches[len(h2.main.stretches)-1]; int64(len(all)) > s.off {
 			at := s.off + rnd.Int63n(int64(len(all))-s.off)

@@ -173,32 +173,37 @@ func (d *daemon) less(t *testing.T) *terminal {
 // all of it, without an error.
 func (d *daemon) gap(t *testing.T, takeover func(*daemon)) (longest time.Duration) {
 	t.Helper()
-	stop, waited := make(chan struct{}), make(chan time.Duration)
+	stop, asked := make(chan struct{}), make(chan error, 1)
 	go func() {
-		var longest time.Duration
-		for !isClosed(stop) {
+		var err error
+		for err == nil && !isClosed(stop) {
 			began := time.Now()
 			var st unix.Stat_t
-			if err := unix.Stat(d.path("web"), &st); err != nil {
-				t.Errorf("stat during the change: %v", err)
-			}
+			err = unix.Stat(d.path("web"), &st)
 			longest = max(longest, time.Since(began))
 			time.Sleep(time.Millisecond)
 		}
-		waited <- longest
+		asked <- err
 	}()
+	tac := d.shell(t, setting{}, `for i in 1 2 3 4; do tac "$M/busy/stdout/current" | tac || exit; echo; done`)
 	lookers := []*process{
 		startClient(t, setting{}, "/bin/sh", "-c", `for i in 1 2 3 4 5; do ls -lR "$0" || exit; done`, d.mount),
 		startClient(t, setting{}, "/bin/sh", "-c", `for i in 1 2 3 4 5; do find "$0" -size +0 || exit; done`, d.mount),
 	}
 	takeover(d)
-	for _, p := range lookers {
-		if p.wait() != 0 || p.stderr.String() != "" || strings.Count(p.output(), "follow") != 5*strings.Count(p.output(), "follow")/5 {
+	for _, p := range append(lookers, tac) {
+		if p.wait() != 0 || p.stderr.String() != "" {
 			t.Errorf("%s ended with %v\n%s", p.name(), p.cmd.ProcessState, p.said())
 		}
 	}
+	for text := range strings.SplitSeq(strings.TrimSuffix(tac.output(), "\n\n"), "\n\n") {
+		checkSnapshot(t, "tac", text+"\n")
+	}
 	close(stop)
-	return <-waited
+	if err := <-asked; err != nil {
+		t.Errorf("stat during the change: %v", err)
+	}
+	return longest
 }
 
 // A slow reader reads lines when it is told to.
@@ -251,8 +256,12 @@ func TestOpenFilesOutliveTheDaemon(t *testing.T) {
 					halves[name] += readSome(t, fd, 10_000)
 				}
 			}
+			other, err := os.Open(d.mount) // the last that this daemon opens
+			must(t, err)
 			by.run(d)
 			f.upTo(2100)
+			late := open(t, d.path("web", "current"), 0)
+			must(t, other.Close())
 			for name, fd := range files {
 				got := halves[name]
 				for len(got) < len(wants[name]) {
@@ -286,6 +295,9 @@ func TestOpenFilesOutliveTheDaemon(t *testing.T) {
 			}
 			if text := readSome(t, status, 4096); !strings.HasPrefix(text, "NAME ") {
 				t.Errorf("status, opened before: %q", text)
+			}
+			if first, last := checkSnapshot(t, "current, opened since", readAllOf(t, late)); first == 0 || last != 2100 {
+				t.Errorf("current, opened since, has lines %d to %d", first, last)
 			}
 			if names, err := dir.Readdirnames(-1); err != nil || len(names) != 3 {
 				t.Errorf("the directory, opened before: %q, %v", names, err)
