@@ -25,12 +25,16 @@ that is given must be an empty directory.
 
 If FUSE is missing, capture and the files in the store work all the same.
 
+With --replace, a running daemon leaves everything to this one: services run on,
+and readers read on. The same happens when it is killed and started again.
+
 Signals: TERM or INT end it: services get TERM, and KILL after 5 s, or at once
 at a second signal; readers of follow get end of file. ALRM rotates all logs,
 USR1 brings all to stable storage. HUP does not reload yet; it says so.`,
 	examples: []string{
 		"logfs daemon",
 		"logfs daemon --config ./logfs.toml --mount /tmp/logs --store /tmp/store --socket /tmp/control",
+		"logfs daemon --replace    after an upgrade",
 		"kill -ALRM $(pidof logfs)    rotate all logs",
 	},
 	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
