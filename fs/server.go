@@ -48,6 +48,7 @@ type Server struct {
 	kept   atomic.Int64 // readers whose file stays open between loads
 
 	protocol  protocol
+	served    sync.Once
 	adopted   bool   // from a process that is gone
 	inherited uint64 // the last node id of that one
 
@@ -103,13 +104,15 @@ func (s *Server) greet() error {
 
 // serve answers the kernel until the tree is not mounted any more.
 func (s *Server) serve() {
-	s.dev.serve(s.protocol, s)
-	go func() {
-		s.dev.done.Wait()
-		s.dev.close()
-		s.tree.clear()
-		close(s.done)
-	}()
+	s.served.Do(func() {
+		s.dev.serve(s.protocol, s)
+		go func() {
+			s.dev.done.Wait()
+			s.dev.close()
+			s.tree.clear()
+			close(s.done)
+		}()
+	})
 }
 
 func newServer(o Options, dir string, fd int) *Server {
@@ -201,6 +204,7 @@ func (s *Server) Close() error {
 		for _, e := range s.tree.names() {
 			e.end()
 		}
+		s.serve() // an adopted tree may not have been resumed
 		ours, err := unmountSoon(s.dir, s.mounted)
 		if err != nil {
 			s.closed = fmt.Errorf("cannot unmount %q: %w", s.dir, err)

@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"logfs/ring"
@@ -184,5 +185,31 @@ func TestState(t *testing.T) {
 	s.magic[7]++
 	if s.check() == nil {
 		t.Error("memory of another format is accepted")
+	}
+}
+
+// Nodes that the kernel does not know are forgotten, those it knows are not.
+func TestSweep(t *testing.T) {
+	m := mountWeb(t, ring.Limits{})
+	m.say("o one")
+	fd, err := syscall.Open(m.path("current"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	unheard := &node{kind: follow, e: m.e, v: m.e.view(selAll, follow)}
+	m.s.tree.addNode(unheard)
+	m.s.inherited = m.s.tree.fresh
+	m.s.sweep()
+	if n, _ := m.s.tree.node(unheard.id); n != nil {
+		t.Error("a node that the kernel has not heard of is still there")
+	}
+	var b [10]byte
+	if n, err := syscall.Pread(fd, b[:], 0); string(b[:max(n, 0)]) != "one\n" {
+		t.Errorf("an open file: %q, %v", b[:max(n, 0)], err)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil || st.Size != 4 {
+		t.Errorf("fstat of an open file: %d bytes, %v", st.Size, err)
 	}
 }

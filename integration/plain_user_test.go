@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // nobody is a user who may do nothing in particular.
@@ -144,6 +145,7 @@ dir = "`+home+`"
 	out, err := cat.StdoutPipe()
 	must(t, err)
 	must(t, cat.Start())
+	defer time.AfterFunc(2*patience, func() { _ = cat.Process.Kill() }).Stop()
 	lines := bufio.NewScanner(out)
 	read := func(from, to int) {
 		t.Helper()
