@@ -40,6 +40,13 @@ type Sink interface {
 	Take(batch []Piece, goOn func())
 }
 
+// A Limiter is a Sink that has a say in the line limit.
+type Limiter interface {
+	// LineLimit is asked before each read, in the place of the limit that Pump
+	// was given. It holds from the next line on.
+	LineLimit() int
+}
+
 // scratch is what reading needs; a Pump has one only while there is something
 // to read.
 type scratch struct {
@@ -89,6 +96,7 @@ func Start(ctx context.Context, limit int, sink Sink, ended func(error), inputs 
 // returns nil.
 func begin(ctx context.Context, limit int, sink Sink, ended func(error), inputs []Input) *pump {
 	p := &pump{ctx: ctx, sink: sink, ended: ended}
+	p.limiter, _ = sink.(Limiter)
 	p.goOn = func() { go p.work(p.turn.Add(1)) }
 	if err := p.open(limit, inputs); err != nil {
 		p.close()
@@ -104,6 +112,7 @@ func begin(ctx context.Context, limit int, sink Sink, ended func(error), inputs 
 type pump struct {
 	ctx      context.Context
 	sink     Sink
+	limiter  Limiter // nil if the limit does not change
 	ended    func(error)
 	goOn     func()        // made once: a closure for each Take would be garbage
 	turn     atomic.Uint64 // of the goroutine that works
@@ -113,6 +122,7 @@ type pump struct {
 	sources []*source // the watcher's ids are places in it
 	live    int       // sources not finished
 	direct  int       // those of them that the watcher does not take
+	hot     int       // those of them that the watcher does not have now
 	scratch *scratch  // nil while there is nothing to read
 	err     error     // of sources that could not be read
 	why     error     // why reading ended, if not by itself
@@ -260,6 +270,11 @@ func (p *pump) pick() *source {
 func (p *pump) look() {
 	switch p.phase {
 	case reading:
+		if p.hot > 0 && p.ctx.Err() == nil {
+			p.linger()
+			return
+		}
+		p.coolAll()
 		ready, err := p.watcher.wait(p.direct > 0)
 		p.enqueue(ready)
 		switch {
@@ -307,6 +322,7 @@ func (p *pump) read(s *source) []Piece {
 	}
 	switch {
 	case err == unix.EAGAIN && p.phase == reading:
+		p.cool(s)
 		return nil
 	case err != nil && err != unix.EAGAIN:
 		p.err = join(p.err, fmt.Errorf("cannot read %s: %w", s.stream, err))
@@ -314,8 +330,14 @@ func (p *pump) read(s *source) []Piece {
 	case len(text) == 0:
 		return p.finish(s)
 	}
-	if p.phase == draining {
+	switch p.phase {
+	case reading:
+		p.pace(s, len(text))
+	case draining:
 		s.drained += len(text)
+	}
+	if p.limiter != nil {
+		s.splitter.SetLimit(p.limiter.LineLimit())
 	}
 	p.scratch.pieces = s.split(text, p.scratch.pieces[:0])
 	return p.scratch.pieces
@@ -338,9 +360,13 @@ func (p *pump) finish(s *source) []Piece {
 
 func (p *pump) shut(s *source) {
 	p.live--
-	if s.direct {
+	switch {
+	case s.direct:
 		p.direct--
-	} else {
+	case s.hot:
+		p.hot--
+		s.hot = false
+	default:
 		p.watcher.remove(s.fd)
 	}
 	s.close()

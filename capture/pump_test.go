@@ -65,6 +65,31 @@ func wantBatches(t *testing.T, c *collect, want ...string) {
 	}
 }
 
+// limited is a Sink that changes the line limit.
+type limited struct {
+	collect
+	limit int
+}
+
+func (l *limited) LineLimit() int { return l.limit }
+
+func TestPumpAsksForTheLimit(t *testing.T) {
+	r, w := pipe(t)
+	write(t, w, "abcd\n")
+	l := limited{limit: 4}
+	l.onTake = func() {
+		if l.limit == 4 {
+			l.limit = 2
+			write(t, w, "abcd\n")
+			w.Close()
+		}
+	}
+	if err := Pump(t.Context(), 100, &l, Input{File: r, Stream: Stdout}); err != nil {
+		t.Fatal(err)
+	}
+	wantBatches(t, &l.collect, "stdout:abcd", "stdout:ab+ stdout:cd")
+}
+
 func TestPumpBatches(t *testing.T) {
 	r, w := pipe(t)
 	write(t, w, "a\nb\r\n\nc")

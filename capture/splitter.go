@@ -42,7 +42,8 @@ type Piece struct {
 // one chunk of the caller.
 type Splitter struct {
 	stream Stream
-	limit  int
+	limit  int    // of the unfinished line
+	coming int    // the limit of those after it
 	part   []byte // the unfinished line so far, at most limit bytes
 	given  bool   // a piece of the last call is part: its bytes must stay
 	next   []byte // the unfinished line while given; moved to part by settle
@@ -54,7 +55,15 @@ func NewSplitter(stream Stream, limit int) *Splitter {
 	if limit <= 0 {
 		limit = DefaultLimit
 	}
-	return &Splitter{stream: stream, limit: limit}
+	return &Splitter{stream: stream, limit: limit, coming: limit}
+}
+
+// SetLimit sets another limit, from the next line on. One that is not positive
+// changes nothing.
+func (s *Splitter) SetLimit(limit int) {
+	if limit > 0 {
+		s.coming = limit
+	}
 }
 
 // Split appends to out the pieces that chunk completes, in order. Their text
@@ -66,6 +75,9 @@ func NewSplitter(stream Stream, limit int) *Splitter {
 func (s *Splitter) Split(chunk []byte, out []Piece) []Piece {
 	s.settle()
 	for len(chunk) > 0 {
+		if s.held() == 0 { // at the start of a line
+			s.limit = s.coming
+		}
 		end := bytes.IndexByte(chunk, '\n')
 		if end < 0 {
 			var rest []byte

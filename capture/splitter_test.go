@@ -133,6 +133,32 @@ func TestSplitterIsNewAfterFinish(t *testing.T) {
 	}
 }
 
+func TestSplitterLimitOfTheNextLine(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		limits []int // before each chunk
+		chunks []string
+		want   []string
+	}{
+		{"less, at a line's start", []int{4, 2}, []string{"abcd\n", "abcd\n"}, []string{"abcd", "ab+", "cd"}},
+		{"less, in a line", []int{4, 2}, []string{"abcd", "ef\nabc\n"}, []string{"abcd+", "ef", "ab+", "c"}},
+		{"less, in the second piece", []int{4, 1}, []string{"abcdefg", "hi\nab"}, []string{"abcd+", "efgh+", "i", "a+", "b+"}},
+		{"more, in a line", []int{2, 4}, []string{"a", "bcd\nabcd\n"}, []string{"ab+", "cd", "abcd"}},
+		{"not positive", []int{2, 0}, []string{"a\n", "abc\n"}, []string{"a", "ab+", "c"}},
+	} {
+		s := NewSplitter(Stdout, 100)
+		var got []Piece
+		for i, chunk := range tt.chunks {
+			s.SetLimit(tt.limits[i])
+			got = append(got, clone(s.Split([]byte(chunk), nil))...)
+		}
+		got = append(got, clone(s.Finish(nil))...)
+		if !slices.Equal(show(got), tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, show(got), tt.want)
+		}
+	}
+}
+
 func TestSplitterDefaultLimit(t *testing.T) {
 	for _, limit := range []int{0, -1} {
 		got := NewSplitter(Stdout, limit).Split(make([]byte, DefaultLimit+1), nil)

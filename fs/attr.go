@@ -29,8 +29,9 @@ func (r *raw) dirAttr(d directory, a *fuse.Attr) {
 		return
 	}
 	a.Ino = d.e.dirID(d.sel)
-	a.Mode = syscall.S_IFDIR | d.e.Mode&0o777
-	a.Owner = fuse.Owner{Uid: d.e.Uid, Gid: d.e.Gid}
+	l := d.e.looks()
+	a.Mode = syscall.S_IFDIR | l.Mode&0o777
+	a.Owner = fuse.Owner{Uid: l.Uid, Gid: l.Gid}
 	setTime(a, d.e.changed())
 }
 
@@ -38,8 +39,9 @@ func (r *raw) dirAttr(d directory, a *fuse.Attr) {
 // search the directory may read them.
 func (r *raw) fileAttr(n *node, size int64, a *fuse.Attr) {
 	a.Ino = n.e.fileIno(n.v.sel, n.kind)
-	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|n.e.Mode&0o444, 1, blockSize
-	a.Owner = fuse.Owner{Uid: n.e.Uid, Gid: n.e.Gid}
+	l := n.e.looks()
+	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|l.Mode&0o444, 1, blockSize
+	a.Owner = fuse.Owner{Uid: l.Uid, Gid: l.Gid}
 	if n.kind == follow && size <= blockSize {
 		a.Blksize = smallBlock
 	}

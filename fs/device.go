@@ -22,6 +22,7 @@ const (
 
 	notifyPoll   = 1
 	notifyInval  = 2
+	notifyEntry  = 3
 	notifyResend = 7
 	resent       = 1 << 63 // in the number of a request: it was read before
 
@@ -118,8 +119,8 @@ func (d *device) loop(p protocol, o own) {
 		switch {
 		case err == nil && n >= inHeaderSize:
 			d.request(p, o, in[:n], out)
-		case errors.Is(err, syscall.ENODEV):
-			return
+		case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ECONNABORTED):
+			return // unmounted, in order or with force: whoever waits for that is told
 		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
 			// ENOENT: the request was taken back before it was read.
 		default:
@@ -168,6 +169,16 @@ func (d *device) notifyPoll(kh uint64) {
 	var buf [outHeaderSize + 8]byte
 	binary.NativeEndian.PutUint64(buf[outHeaderSize:], kh)
 	d.message(0, notifyPoll, buf[:])
+}
+
+// notifyEntry tells the kernel that a name in the directory with the id parent is
+// gone: it forgets what it has found below, as far as that is not in use. It may
+// wait for those who look up names there.
+func (d *device) notifyEntry(parent uint64, name string) {
+	buf := make([]byte, outHeaderSize+16, outHeaderSize+16+len(name)+1)
+	binary.NativeEndian.PutUint64(buf[outHeaderSize:], parent)
+	binary.NativeEndian.PutUint32(buf[outHeaderSize+8:], uint32(len(name)))
+	d.message(0, notifyEntry, append(append(buf, name...), 0))
 }
 
 func (d *device) message(unique uint64, status int32, buf []byte) (sent bool) {

@@ -69,7 +69,7 @@ func mountLog(t *testing.T, limits ring.Limits, disk *files, log *slog.Logger) *
 		}
 	})
 	m := &mounted{t: t, s: s, ring: ring.New(limits), dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000, files: disk, parks: parks}
-	web := Service{Name: "web", Ring: m.ring, Marks: true, Mode: 0o750, Born: time.Unix(1, 0)}
+	web := Service{Name: "web", Ring: m.ring, Looks: Looks{Marks: true, Mode: 0o750}, Born: time.Unix(1, 0)}
 	if disk != nil {
 		web.History = disk
 	}

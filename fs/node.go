@@ -166,7 +166,7 @@ func (n *node) freezeLocked() pos {
 	n.pinLocked()
 	n.pins.end = end
 	n.noteEnd()
-	for n.pins.bytes > 2*n.e.ringBytes && len(n.pins.chunks) > 1 {
+	for n.pins.bytes > 2*n.e.ringBytes() && len(n.pins.chunks) > 1 {
 		n.unpinLocked(len(n.pins.chunks) - 1)
 	}
 	n.e.pinned(n)

@@ -205,7 +205,7 @@ func (r *raw) list(d directory) listing {
 		return l
 	}
 	for k, name := range fileNames {
-		if fileKind(k) != follow || r.s.opts.ListFollow {
+		if fileKind(k) != follow || r.s.list.Load() {
 			l = append(l, fuse.DirEntry{Mode: syscall.S_IFREG, Name: name, Ino: d.e.fileIno(d.sel, fileKind(k))})
 		}
 	}

@@ -41,6 +41,7 @@ type Server struct {
 	device string // of the mount, while it is on real
 	owner  fuse.Owner
 	born   time.Time
+	list   atomic.Bool // follow is shown in listings
 	tree   *tree
 	waits  waits
 	dev    device
@@ -116,11 +117,13 @@ func (s *Server) serve() {
 }
 
 func newServer(o Options, dir string, fd int) *Server {
-	return &Server{
+	s := &Server{
 		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
 		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
 		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
+	s.list.Store(o.ListFollow)
+	return s
 }
 
 // newProtocol makes go-fuse answer what this package does not.
@@ -168,7 +171,8 @@ func (s *Server) Add(svc Service) (*Entry, error) {
 }
 
 // Remove takes a service out of the tree. Its followers read to the end of
-// what is there and then find the end of the file.
+// what is there and then find the end of the file. Nothing is left of it when
+// they have closed that.
 func (s *Server) Remove(name string) {
 	s.tree.mu.Lock()
 	e := s.tree.entries[name]
@@ -180,6 +184,7 @@ func (s *Server) Remove(name string) {
 	s.tree.mu.Unlock()
 	if e != nil {
 		e.end()
+		s.dev.notifyEntry(rootID, name)
 	}
 }
 

@@ -40,11 +40,7 @@ var dirNames = [selections]string{selOut: "stdout", selErr: "stderr"}
 type Service struct {
 	Name string
 	Ring *ring.Ring
-	// Marks says whether current and follow show the daemon's marks.
-	Marks bool
-	// Uid, Gid and Mode are owner and permissions of the service's directory;
-	// its files can be read by whom the directory lets in.
-	Uid, Gid, Mode uint32
+	Looks
 	// Born is the time of a service that has not said anything.
 	Born time.Time
 	// History gives readers what the ring has dropped; nil if nothing does.
@@ -53,13 +49,12 @@ type Service struct {
 
 // An Entry is a service in the tree.
 type Entry struct {
-	Service
-	fs        *Server
-	slot      uint64
-	cell      *entryCell
-	ringBytes int
+	Service // as it was added; looks are those of shown
+	fs      *Server
+	slot    uint64
+	cell    *entryCell
 
-	views   [selections][2]view // text or bytes, and seq
+	shown   atomic.Pointer[shown]
 	readers atomic.Int64
 	// readerLost counts lines that readers were told they lost.
 	readerLost atomic.Uint64
@@ -69,27 +64,13 @@ type Entry struct {
 }
 
 func newEntry(s Service, fs *Server, slot uint64) *Entry {
-	e := &Entry{Service: s, fs: fs, slot: slot, ringBytes: int(s.Ring.Limits().Bytes)}
-	for sel := range selections {
-		text := formText
-		if sel != selAll {
-			text = formBytes
-		}
-		for i, f := range []form{text, formSeq} {
-			v := &e.views[sel][i]
-			v.ring, v.layout = s.Ring, layout{sel: sel, form: f, service: s.Name, marks: s.Marks}
-		}
-	}
+	e := &Entry{Service: s, fs: fs, slot: slot}
+	e.shown.Store(e.newShown(s.Looks))
 	return e
 }
 
-// view returns the view that a file shows.
-func (e *Entry) view(sel selection, k fileKind) *view {
-	if k == seq {
-		return &e.views[sel][1]
-	}
-	return &e.views[sel][0]
-}
+// ringBytes is how many bytes the ring may hold.
+func (e *Entry) ringBytes() int { return int(e.Ring.Limits().Bytes) }
 
 func (e *Entry) dirID(sel selection) uint64 { return e.slot<<slotShift | uint64(sel) }
 
@@ -124,7 +105,7 @@ func (e *Entry) pinned(n *node) {
 	e.dropPinningLocked(n)
 	e.pinning = append(e.pinning, n)
 	for _, old := range e.pinning {
-		if e.Ring.Stats().PinnedBytes <= pinLimit*uint64(e.ringBytes) {
+		if e.Ring.Stats().PinnedBytes <= pinLimit*uint64(e.ringBytes()) {
 			return
 		}
 		if old != n && old.mu.TryLock() {

@@ -11,7 +11,7 @@ import (
 
 // newTestEntry is an entry without a mount.
 func newTestEntry(limits ring.Limits) *Entry {
-	return newEntry(Service{Name: "web", Ring: ring.New(limits), Marks: true}, nil, 1)
+	return newEntry(Service{Name: "web", Ring: ring.New(limits), Looks: Looks{Marks: true}}, nil, 1)
 }
 
 func appendRandom(r *ring.Ring, rnd *rand.Rand, n int) {

@@ -104,7 +104,7 @@ func (b *Batch) room(n int) {
 		size = 2 * len(b.cur.mem)
 	}
 	b.seal()
-	b.cur = b.r.newBlock(max(n, min(size, b.r.blockSize())))
+	b.cur = b.r.newBlock(n, size)
 	b.cur.first, b.cur.run = b.at.Seq, b.at.Run
 	b.fresh = append(b.fresh, b.cur)
 	b.n, b.lines, b.from = 0, 0, 0

@@ -15,8 +15,8 @@
 //
 // Concurrency. There is one writer at a time: the calls from Begin to Commit
 // must not overlap. Everything else may be called from anywhere at any time.
-// The lock is held for a few assignments, or while Commit walks over the
-// records it drops; never while bytes are copied.
+// The lock is held for a few assignments, or while Commit, Keep or Resize walk
+// over the records they drop; never while bytes are copied.
 //
 // At every moment, in lines and in bytes: appended = held + evicted.
 package ring

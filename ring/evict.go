@@ -2,17 +2,29 @@ package ring
 
 import "logfs/ring/record"
 
-// blockSize is the size blocks grow to.
-func (r *Ring) blockSize() int {
+// Resize sets other limits. What they no longer let the ring hold is dropped
+// at once, as far as Keep allows; a greater ring fills up with what comes.
+// Readers go on as after any drop.
+func (r *Ring) Resize(l Limits) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limits, r.spare = l.orDefaults(), nil
+	r.evictLocked()
+}
+
+// blockSizeLocked is the size blocks grow to.
+func (r *Ring) blockSizeLocked() int {
 	return int(min(max(r.limits.Bytes/16, minBlock), maxBlock))
 }
 
-// newBlock returns memory of n bytes, the spare block if that will do. It is
-// the writer's call; the lock is for spare.
-func (r *Ring) newBlock(n int) *block {
+// newBlock returns memory of size bytes, or of what the limits make of that,
+// and at least n: the spare block if that will do. It is the writer's call; the
+// lock is for limits and spare.
+func (r *Ring) newBlock(n, size int) *block {
 	r.mu.Lock()
 	b := r.spare
 	r.spare = nil
+	n = max(n, min(size, r.blockSizeLocked()))
 	r.mu.Unlock()
 	if b != nil && len(b.mem) >= n {
 		*b = block{mem: b.mem}

@@ -68,6 +68,12 @@ func TestRandomAgainstSlice(t *testing.T) {
 		for range 200 {
 			step(r, o, rnd)
 			compare(t, r, o)
+			if rnd.Intn(10) == 0 {
+				o.limits = Limits{Lines: 1 + rnd.Intn(200), Bytes: int64(200 + rnd.Intn(40_000))}
+				r.Resize(o.limits)
+				o.evict()
+				compare(t, r, o)
+			}
 		}
 	}
 }
@@ -181,6 +187,41 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+func TestResizeKeepsWhatIsKept(t *testing.T) {
+	r := New(Limits{Lines: 100})
+	fillWith(r, 50, "x")
+	r.Keep(20)
+	r.Resize(Limits{Lines: 10})
+	if first, next := r.Bounds(); first != 20 || next != 51 {
+		t.Errorf("held %d to %d, want 20 to 51", first, next)
+	}
+	r.Keep(KeepNone)
+	r.Resize(Limits{Lines: 1000})
+	fillWith(r, 500, "x")
+	if first, next := r.Bounds(); first != 41 || next != 551 {
+		t.Errorf("held %d to %d, want 41 to 551", first, next)
+	}
+}
+
+// A batch that is being made, in a block that others are read from, does not
+// mind the ring becoming small.
+func TestResizeDuringABatch(t *testing.T) {
+	r := New(Limits{})
+	fillWith(r, 5000, "before")
+	b := r.Begin()
+	b.Add(7, record.Out, false, []byte("first"))
+	r.Resize(Limits{Lines: 1, Bytes: 1})
+	b.Add(7, record.Out, false, bytes.Repeat([]byte{'x'}, 100_000))
+	chunks := bytes.Join(b.Chunks(), nil)
+	b.Commit()
+	if n := bytes.Count(chunks, []byte{'\n'}); n != 2 {
+		t.Errorf("the batch has %d lines, want 2", n)
+	}
+	if got := read(t, r); len(got) != 1 || got[0].Seq != 5002 || len(got[0].Text) != 100_000 {
+		t.Errorf("held %d records, want the last alone", len(got))
+	}
+}
+
 func TestPinnedChunkOutlivesEviction(t *testing.T) {
 	r := New(Limits{Lines: 10, Bytes: 1 << 20})
 	fillWith(r, 5, "old")
@@ -286,6 +327,16 @@ func TestReadersAndWriterTogether(t *testing.T) {
 			}
 		})
 	}
+	readers.Go(func() {
+		for lines := 1; ; lines = lines%100 + 1 {
+			select {
+			case <-done:
+				return
+			default:
+				r.Resize(Limits{Lines: lines, Bytes: int64(lines) << 8})
+			}
+		}
+	})
 	for i := range 20_000 {
 		b := r.Begin()
 		b.Add(7, record.Out, false, fmt.Append(nil, i+1))

@@ -401,6 +401,19 @@ func (d *Logdir) Sync() error {
 // another owner in. The mark is set last: with an error it is missing, and
 // the next Open looks closely. Closing again does nothing.
 func (d *Logdir) Close() error {
+	return d.end(d.view.close, d.release)
+}
+
+// Retire is Close, but what was written can be read on, as far as the next
+// owner leaves it: Readers find its end. Descriptors for that are closed when
+// nobody has the Logdir or a Reader any more, as os.File does it.
+func (d *Logdir) Retire() error {
+	return d.end(func() {}, d.letGo)
+}
+
+// end calls first with mu held when nothing is taken any more, and last when
+// everything is on disk.
+func (d *Logdir) end(first, last func()) error {
 	d.closing.Lock()
 	defer d.closing.Unlock()
 	d.mu.Lock()
@@ -409,7 +422,7 @@ func (d *Logdir) Close() error {
 		return nil
 	}
 	d.closed = true
-	d.view.close()
+	first()
 	err := d.readyLocked()
 	d.mu.Unlock()
 
@@ -424,7 +437,7 @@ func (d *Logdir) Close() error {
 	if err == nil {
 		err = d.markCleanLocked()
 	}
-	d.release()
+	last()
 	return err
 }
 
@@ -442,13 +455,21 @@ func (d *Logdir) markCleanLocked() error {
 // been fsynced before, or is given up, so errors of close say nothing new.
 func (d *Logdir) release() {
 	d.view.close()
+	if d.cur != nil {
+		d.cur.Close()
+	}
+	d.letGo()
+	d.dir.Close()
+}
+
+// letGo closes the descriptors that only an owner needs.
+func (d *Logdir) letGo() {
 	d.syncer.drop()
-	for _, f := range []File{d.rot.fresh, d.cur, d.lock} {
+	for _, f := range []File{d.rot.fresh, d.lock} {
 		if f != nil {
 			f.Close()
 		}
 	}
-	d.dir.Close()
 }
 
 // DiskBytes returns the bytes in current and the archives.

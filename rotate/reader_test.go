@@ -181,6 +181,41 @@ func TestReaderGoesOn(t *testing.T) {
 	}
 }
 
+// What a retired logdir has is read to its end, also when the next owner writes
+// on, and rotates.
+func TestReaderOfARetiredLogdir(t *testing.T) {
+	o := options(t.TempDir())
+	d := mustOpen(t, o)
+	mustAppend(t, d, lines(1, 41), 1, 41, 0)
+	r, err := d.From(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.Next(make([]byte, 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Retire(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Append([]byte(lines(41, 42)), 41, 42, 0); !errors.Is(err, ErrClosed) {
+		t.Errorf("Append: %v, want %v", err, ErrClosed)
+	}
+	next := mustOpen(t, o)
+	if !next.State().Clean {
+		t.Error("not closed cleanly")
+	}
+	mustAppend(t, next, lines(41, 81), 41, 81, 0)
+	if err := next.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(s.Lines) + join(readAll(t, r, 300)); got != lines(1, 41) {
+		t.Errorf("read %q, want the lines 1 to 40", got)
+	}
+	mustClose(t, next)
+	r.Close()
+}
+
 // TestReaderJumpsExactly lets retention delete what a reader has not read,
 // also the file he is in the middle of.
 func TestReaderJumpsExactly(t *testing.T) {

@@ -88,8 +88,9 @@ var checkCommand = command{
 	name:    "check",
 	summary: "look for mistakes in the configuration",
 	about: `
-Reads the configuration and says what is wrong with it, with file, line and what
-is accepted, or how many services it has. Nothing is started or changed.`,
+Reads the configuration and says all that is wrong with it, a line for each
+mistake, with file, line and what is accepted, or how many services it has.
+Nothing is started or changed.`,
 	examples: []string{"logfs check", "logfs check --config ./logfs.toml"},
 	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
 		var p places

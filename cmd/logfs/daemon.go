@@ -30,7 +30,11 @@ and readers read on. The same happens when it is killed and started again.
 
 Signals: TERM or INT end it: services get TERM, and KILL after 5 s, or at once
 at a second signal; readers of follow get end of file. ALRM rotates all logs,
-USR1 brings all to stable storage. HUP does not reload yet; it says so.`,
+USR1 brings all to stable storage. HUP reads the configuration again: services
+come and go, and settings change, while all others go on. Only another command,
+dir, env, user or restart restarts a command. With a mistake in the
+configuration the old settings stay; so it is with another mount, store or
+socket, which needs a restart of the daemon.`,
 	examples: []string{
 		"logfs daemon",
 		"logfs daemon --config ./logfs.toml --mount /tmp/logs --store /tmp/store --socket /tmp/control",
@@ -64,7 +68,14 @@ func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness, replace bool
 	if err := p.apply(&cfg); err != nil {
 		return err
 	}
-	s := serving{ready: r, options: daemon.Options{
+	reload := func() (config.Config, error) {
+		c, err := p.load()
+		if err == nil {
+			err = p.apply(&c)
+		}
+		return c, err
+	}
+	s := serving{ready: r, reload: reload, options: daemon.Options{
 		Config: cfg, Adopt: true, Holder: "/proc/self/exe",
 		MakeMount: cfg.Mount == config.Default().Mount,
 		Log:       newLog(c.err, slog.LevelInfo),

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/exit"
 )
 
@@ -20,8 +22,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if name != "" {
 		name += ": "
 	}
-	fmt.Fprintf(stderr, "logfs: %s%s\n", name, oneLine(err))
+	for _, e := range each(err) {
+		fmt.Fprintf(stderr, "logfs: %s%s\n", name, oneLine(e))
+	}
 	return exit.Status(err)
+}
+
+// each is the errors that get a line each: the mistakes of a configuration, or
+// err itself.
+func each(err error) []error {
+	var mistakes config.Errors
+	if errors.As(err, &mistakes) {
+		return mistakes.Unwrap()
+	}
+	return []error{err}
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

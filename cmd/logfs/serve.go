@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/daemon"
 	"logfs/cmd/logfs/internal/exit"
 )
@@ -71,8 +72,8 @@ func notify(state string) {
 type serving struct {
 	options  daemon.Options
 	ready    readiness
-	hupEnds  bool
-	begun    func(*daemon.Daemon) // called when everything is up; may be nil
+	reload   func() (config.Config, error) // the configuration as it is now; nil if HUP ends the daemon
+	begun    func(*daemon.Daemon)          // called when everything is up; may be nil
 	received chan os.Signal
 }
 
@@ -103,12 +104,14 @@ func (s *serving) serve() error {
 func (s *serving) untilEnd(d *daemon.Daemon) {
 	rotate := errand{do: d.Rotate}
 	flush := errand{do: d.Flush}
+	reload := s.reloader(d)
 	for {
 		var sig os.Signal
 		select {
 		case sig = <-s.received:
 		case <-d.Left():
 			s.options.Log.Info("leaving everything to another daemon")
+			reload.end()
 			return
 		}
 		log := s.options.Log.With("signal", sig)
@@ -117,10 +120,11 @@ func (s *serving) untilEnd(d *daemon.Daemon) {
 			rotate.begin(log)
 		case sig == unix.SIGUSR1:
 			flush.begin(log)
-		case sig == unix.SIGHUP && !s.hupEnds:
-			log.Warn("reload is not supported: restart the daemon to use a new configuration")
+		case sig == unix.SIGHUP && s.reload != nil:
+			reload.ask()
 		default:
 			log.Info("ending")
+			reload.end()
 			rotate.await()
 			flush.await()
 			return

@@ -60,7 +60,7 @@ func runUp(c *console, f *pflag.FlagSet, procfile string, p places, r readiness)
 	if err := p.apply(&cfg); err != nil {
 		return err
 	}
-	s := serving{hupEnds: true, ready: r, options: daemon.Options{
+	s := serving{ready: r, options: daemon.Options{
 		Config:    cfg,
 		MakeMount: cfg.Mount == config.Default().Mount,
 		Log:       newLog(c.err, slog.LevelInfo),

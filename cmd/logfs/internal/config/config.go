@@ -64,6 +64,11 @@ type Service struct {
 	Group      string // name or number; empty: not configured
 	Mode       uint32 // permission bits of the service's directory
 	Command    []string
+	Fifo       string // path; empty: none
+	Syslog     string // path; empty: none
+	InputOwner string // as Owner, of the FIFO or socket
+	InputGroup string
+	InputMode  uint32 // permission bits; 0: not configured
 	Dir        string
 	Env        []string // "NAME=VALUE", sorted, no name twice
 	User       string
@@ -79,10 +84,34 @@ type Config struct {
 	Defaults             Service   // Name and Command are empty
 	Services             []Service // sorted by name
 	Files                []string  // the files read, in order
+
+	lines map[string]int // of the top-level keys in the main file, which is the first; nil without one
+}
+
+// CheckFixed reports what c has otherwise than running, and a running daemon
+// cannot change: its places. The error is Errors.
+func (c Config) CheckFixed(running Config) error {
+	var errs Errors
+	for _, p := range []struct{ key, was, is string }{
+		{"mount", running.Mount, c.Mount}, {"store", running.Store, c.Store}, {"socket", running.Socket, c.Socket},
+	} {
+		if p.was == p.is {
+			continue
+		}
+		e := &Error{Key: p.key, Msg: fmt.Sprintf("cannot change from %q to %q while the daemon runs: want %[1]q, or restart the daemon", p.was, p.is)}
+		if c.lines != nil {
+			e.File, e.Line = c.Files[0], c.lines[p.key]
+		}
+		errs = append(errs, e)
+	}
+	if errs == nil {
+		return nil
+	}
+	return errs
 }
 
 // CheckPaths reports whether mount, store and socket are all set and can be
-// used together. Load checks what a file sets; call this once paths given in
+// used together, and with the inputs of the services. Load checks what a file sets; call this once paths given in
 // other ways have been put in. The check is of names: symbolic links are not
 // followed.
 func (c Config) CheckPaths() error {
@@ -96,7 +125,7 @@ func (c Config) CheckPaths() error {
 	if keys, msg := c.overlap(); msg != "" {
 		return &Error{Key: keys[0], Msg: msg}
 	}
-	return nil
+	return c.CheckInputs()
 }
 
 // overlap finds two paths that exclude each other. The daemon never reads or

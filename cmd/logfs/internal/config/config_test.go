@@ -82,7 +82,7 @@ mode = "0711"
 command = "cd src && make"
 dir = "/srv/web/"
 env = { PORT = "8080", A = "b=c" }
-user = "1000"
+user = "0"
 restart = "on-failure"
 backoff = "2s"
 backoff-max = "1h30m"
@@ -91,7 +91,7 @@ backoff-max = "1h30m"
 			Keep: 3, Total: 1e9, Age: 36 * time.Hour, Compress: Zstd, Full: Block, LineLimit: 128,
 			Sync: 250 * time.Millisecond, Owner: "root", Group: "root", Mode: 0o711,
 			Command: []string{"/bin/sh", "-c", "cd src && make"}, Dir: "/srv/web",
-			Env: []string{"A=b=c", "PORT=8080"}, User: "1000", Restart: OnFailure,
+			Env: []string{"A=b=c", "PORT=8080"}, User: "0", Restart: OnFailure,
 			Backoff: 2 * time.Second, BackoffMax: 90 * time.Minute}}},
 		{"defaults after the service, array command",
 			"[service.web]\ncommand = [\"/bin/echo\", \"\", \"a b\"]\nkeep = 7\n[defaults]\nkeep = 5\nsize = 65536\nrestart = \"never\"\n", nil,
@@ -177,6 +177,7 @@ func TestLoadTop(t *testing.T) {
 	want := Default()
 	want.Mount, want.Store, want.Socket, want.ListFollow = "/m/logs", "/s", "/s/control", false
 	want.Files = []string{dir + "/logfs.toml", dir + "/conf.d/a.toml", dir + "/conf.d/b.toml"}
+	want.lines = map[string]int{"mount": 1, "store": 2, "socket": 3, "list-follow": 4}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -273,7 +274,7 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := builtin(0, os.Getenv)
-	want.Files = c.Files
+	want.Files, want.lines = c.Files, c.lines
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("defaults written out:\ngot  %+v\nwant %+v", c, want)
 	}

@@ -9,19 +9,19 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// document is one TOML file being checked. Mistakes are collected, because
-// tables come in no order, and the first by line is reported.
+// document is one TOML file being checked. Mistakes are collected as tables
+// come, which is in no order, and sorted in the end.
 type document struct {
 	path     string
 	text     string
 	meta     toml.MetaData
-	mistakes []*Error
+	mistakes Errors
 }
 
 // table is a TOML table with its values still to be decoded.
 type table map[string]toml.Primitive
 
-func decode(path, text string) (*document, table, error) {
+func decode(path, text string) (*document, table, *Error) {
 	top := table{}
 	meta, err := toml.Decode(text, &top)
 	if syntax := (toml.ParseError{}); errors.As(err, &syntax) {
@@ -43,24 +43,21 @@ func plain(msg string) string {
 	return msg
 }
 
-// first is the mistake nearest to the start of the file; an untyped nil if
-// there is none.
-func (d *document) first() error {
-	if len(d.mistakes) == 0 {
-		return nil
-	}
-	return slices.MinFunc(d.mistakes, func(a, b *Error) int {
+// sorted is the mistakes by line.
+func (d *document) sorted() Errors {
+	slices.SortFunc(d.mistakes, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Msg, b.Msg))
 	})
+	return d.mistakes
 }
 
 func (d *document) fail(at toml.Key, p toml.Primitive, msg string) {
 	d.mistakes = append(d.mistakes, &Error{File: d.path, Line: d.line(p), Key: at.String(), Msg: msg})
 }
 
-// apply sets the keys of one table and reports whether all were taken.
-func (d *document) apply(at toml.Key, t table, to target, places ...Place) bool {
-	before := len(d.mistakes)
+// apply sets the keys of one table and returns those that were refused.
+func (d *document) apply(at toml.Key, t table, to target, places ...Place) keys {
+	refused := keys{}
 	for name, p := range t {
 		at := append(slices.Clone(at), name)
 		k, ok := lookup(name, places...)
@@ -72,13 +69,14 @@ func (d *document) apply(at toml.Key, t table, to target, places ...Place) bool 
 		if bad == nil {
 			continue
 		}
+		refused[name] = true
 		if bad.under != "" {
 			inner, _ := d.table(p)
 			at, p = append(at, bad.under), inner[bad.under]
 		}
 		d.fail(at, p, "cannot use "+shown(bad.value)+": want "+k.Accepted)
 	}
-	return len(d.mistakes) == before
+	return refused
 }
 
 // unknown says what could have been meant by a key that cannot stand where it

@@ -9,6 +9,27 @@ import (
 	"unicode"
 )
 
+// Errors is all mistakes that were found, at least one.
+type Errors []*Error
+
+// Error is a line for each.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives them all.
+func (e Errors) Unwrap() []error {
+	all := make([]error, len(e))
+	for i, err := range e {
+		all[i] = err
+	}
+	return all
+}
+
 // Error is one mistake in a configuration, or one file that could not be read.
 // Line and Key are left out where there is none to name.
 type Error struct {

@@ -52,9 +52,9 @@ func TestLoadErrors(t *testing.T) {
 		{"unknown top-level table", "[web]\nkeep = 1\n",
 			"1: web: unknown key: want one of mount, store, socket, list-follow, [defaults], [service.NAME]"},
 		{"unknown key", "\n" + svc + "colour = 1\n",
-			"3: service.web.colour: unknown key: want one of ring-lines, ring-bytes, size, rotate, keep, total, age, min, compress, full, line-limit, sync, marks, owner, group, mode, command, dir, env, user, restart, backoff, backoff-max"},
+			"3: service.web.colour: unknown key: want one of ring-lines, ring-bytes, size, rotate, keep, total, age, min, compress, full, line-limit, sync, marks, owner, group, mode, command, fifo, syslog, input-owner, input-group, input-mode, dir, env, user, restart, backoff, backoff-max"},
 		{"unknown key in defaults", "[defaults]\ncolour = 1\n",
-			"2: defaults.colour: unknown key: want one of ring-lines, ring-bytes, size, rotate, keep, total, age, min, compress, full, line-limit, sync, marks, owner, group, mode, dir, env, user, restart, backoff, backoff-max"},
+			"2: defaults.colour: unknown key: want one of ring-lines, ring-bytes, size, rotate, keep, total, age, min, compress, full, line-limit, sync, marks, owner, group, mode, input-owner, input-group, input-mode, dir, env, user, restart, backoff, backoff-max"},
 		{"underscore", svc + "ring_lines = 1\n",
 			"2: service.web.ring_lines: unknown key: did you mean ring-lines?"},
 		{"capital", svc + "Keep = 1\n",
@@ -164,13 +164,13 @@ func TestLoadErrors(t *testing.T) {
 		{"marks", svc + "marks = \"no\"\n",
 			`2: service.web.marks: cannot use "no": want true or false`},
 		{"owner", svc + "owner = \"no-such-account\"\n",
-			`2: service.web.owner: cannot use "no-such-account": want the name or number of a user known here, as a string`},
+			`2: service.web.owner: cannot use "no-such-account": want the name of a user known here, or a number, as a string`},
 		{"owner as a number", svc + "owner = 0\n",
-			"2: service.web.owner: cannot use 0: want the name or number of a user known here, as a string"},
+			"2: service.web.owner: cannot use 0: want the name of a user known here, or a number, as a string"},
 		{"owner too high", svc + "owner = \"4294967295\"\n",
-			`2: service.web.owner: cannot use "4294967295": want the name or number of a user known here, as a string`},
+			`2: service.web.owner: cannot use "4294967295": want the name of a user known here, or a number, as a string`},
 		{"group", svc + "group = \"no-such-account\"\n",
-			`2: service.web.group: cannot use "no-such-account": want the name or number of a group known here, as a string`},
+			`2: service.web.group: cannot use "no-such-account": want the name of a group known here, or a number, as a string`},
 		{"mode integer", svc + "mode = 0o750\n",
 			`2: service.web.mode: cannot use 488: want a directory mode as a string of octal digits, such as "0750", with x wherever it has r or w and no special bits`},
 		{"mode special bits", svc + "mode = \"2750\"\n",
@@ -195,9 +195,9 @@ func TestLoadErrors(t *testing.T) {
 			"2: service.web.command: cannot use an array: want a command line for /bin/sh, or an array of a program and its arguments"},
 		{"command number in array", svc + "command = [\"sleep\", 3]\n",
 			"2: service.web.command: cannot use an array: want a command line for /bin/sh, or an array of a program and its arguments"},
-		{"command of several lines", svc + "command = [\n  \"sleep\",\n  3,\n]\nkeep = 0\n",
+		{"command of several lines", svc + "command = [\n  \"sleep\",\n  3,\n]\n",
 			"2: service.web.command: cannot use an array: want a command line for /bin/sh, or an array of a program and its arguments"},
-		{"multi-line string", svc + "size = '''\n1\n2\n'''\nkeep = 0\n",
+		{"multi-line string", svc + "size = '''\n1\n2\n'''\n",
 			`2: service.web.size: cannot use "1\n2\n": want a number of bytes or a string such as "64KiB" or "64KB", from 4KiB to 1TiB`},
 		{"dir relative", run + "dir = \"srv\"\n",
 			`3: service.web.dir: cannot use "srv": want an absolute path of at most 4095 bytes`},
@@ -244,6 +244,36 @@ func TestLoadErrors(t *testing.T) {
 			"3: service.web.backoff-max: backoff 1s is longer than backoff-max 500ms: want backoff of at most backoff-max"},
 		{"dir without command", svc + "dir = \"/\"\n",
 			"2: service.web.dir: cannot be used without command: want command in the same table"},
+		{"input-mode without input", svc + "input-mode = \"0622\"\n",
+			"2: service.web.input-mode: cannot be used without fifo or syslog: want one of them in the same table"},
+		{"input-owner beside command", run + "input-owner = \"root\"\n",
+			"3: service.web.input-owner: cannot be used without fifo or syslog: want one of them in the same table"},
+		{"dir beside fifo", svc + "fifo = \"/x\"\ndir = \"/\"\n",
+			"3: service.web.dir: cannot be used without command: want command in the same table"},
+		{"fifo and command", run + "fifo = \"/x\"\n",
+			"2: service.web.command: command, fifo and syslog exclude each other: want one of them, and another service for another"},
+		{"fifo and syslog", svc + "syslog = \"/y\"\nfifo = \"/x\"\n",
+			"3: service.web.fifo: command, fifo and syslog exclude each other: want one of them, and another service for another"},
+		{"fifo in defaults", "[defaults]\nfifo = \"/x\"\n",
+			"2: defaults.fifo: cannot be used here: want it in [service.NAME]"},
+		{"fifo relative", svc + "fifo = \"x\"\n",
+			`2: service.web.fifo: cannot use "x": want an absolute path of at most 4095 bytes`},
+		{"syslog too long", svc + "syslog = \"/" + strings.Repeat("x", 107) + "\"\n",
+			`2: service.web.syslog: cannot use "/` + strings.Repeat("x", 107) + `": want an absolute path of at most 107 bytes`},
+		{"input-mode executable", svc + "fifo = \"/x\"\ninput-mode = \"0755\"\n",
+			`3: service.web.input-mode: cannot use "0755": want a file mode as a string of octal digits, such as "0622", that lets somebody write, without x and special bits`},
+		{"input-mode for readers", svc + "fifo = \"/x\"\ninput-mode = \"0444\"\n",
+			`3: service.web.input-mode: cannot use "0444": want a file mode as a string of octal digits, such as "0622", that lets somebody write, without x and special bits`},
+		{"input-group unknown", svc + "fifo = \"/x\"\ninput-group = \"no-such-group\"\n",
+			`3: service.web.input-group: cannot use "no-such-group": want the name of a group known here, or a number, as a string`},
+		{"fifo in the mount", "mount = \"/mnt/x\"\n" + svc + "fifo = \"/mnt/x/web/current\"\n",
+			`3: service.web.fifo: "/mnt/x/web/current" and mount "/mnt/x" overlap: want a path outside`},
+		{"syslog in the store", "store = \"/var/x\"\n" + svc + "syslog = \"/var/x/log\"\n",
+			`3: service.web.syslog: "/var/x/log" and store "/var/x" overlap: want a path outside`},
+		{"syslog is the control socket", "socket = \"/run/x\"\n" + svc + "syslog = \"/run/x\"\n",
+			`3: service.web.syslog: "/run/x" and socket "/run/x" overlap: want a path outside`},
+		{"one path twice", svc + "fifo = \"/x\"\n[service.a]\nfifo = \"/y/../x\"\n",
+			`2: service.web.fifo: "/x" is that of service "a" already: want a path for each`},
 		{"env without command", svc + "[service.web.env]\n",
 			"2: service.web.env: cannot be used without command: want command in the same table"},
 		{"user without command", svc + "user = \"root\"\n",
@@ -271,19 +301,34 @@ func TestLoadErrors(t *testing.T) {
 		{"list-follow", "list-follow = 1\n",
 			"1: list-follow: cannot use 1: want true or false"},
 
-		{"first by line, last table first", "[service.z]\nkeep = 0\n[service.a]\nkeep = 0\n[defaults]\nkeep = 0\n",
-			"2: service.z.keep: cannot use 0: want a whole number from 1 to 100000"},
-		{"first by line, within a table", svc + "size = 1\nring-lines = 0\ncolour = 1\nkeep = 0\n",
-			`2: service.web.size: cannot use 1: want a number of bytes or a string such as "64KiB" or "64KB", from 4KiB to 1TiB`},
-		{"a bad value before a bad pair", run + "backoff = \"3m\"\nbackoff-max = \"5mn\"\n",
+		{"by line, last table first", "[service.z]\nkeep = 0\n[service.a]\nkeep = 0\n[defaults]\nkeep = 0\n",
+			"2: service.z.keep: cannot use 0: want a whole number from 1 to 100000\n" +
+				"4: service.a.keep: cannot use 0: want a whole number from 1 to 100000\n" +
+				"6: defaults.keep: cannot use 0: want a whole number from 1 to 100000"},
+		{"by line, within a table", svc + "size = 1\nring-lines = 0\nkepp = 1\nkeep = 0\n",
+			`2: service.web.size: cannot use 1: want a number of bytes or a string such as "64KiB" or "64KB", from 4KiB to 1TiB` + "\n" +
+				"3: service.web.ring-lines: cannot use 0: want a whole number from 1 to 100000000\n" +
+				"4: service.web.kepp: unknown key: did you mean keep?\n" +
+				"5: service.web.keep: cannot use 0: want a whole number from 1 to 100000"},
+		{"a bad value is no bad pair", run + "backoff = \"3m\"\nbackoff-max = \"5mn\"\n",
 			`4: service.web.backoff-max: cannot use "5mn": want a duration from 1ms to 24h, such as "250ms", "1s" or "1m30s"`},
+		{"a bad default is no bad pair", "[defaults]\nline-limit = \"1MiB\"\n" + svc + "ring-bytes = 20000\n",
+			`2: defaults.line-limit: cannot use "1MiB": want a number of bytes or a string such as "64KiB" or "64KB", from 128 to 64KiB`},
+		{"a bad value beside a bad pair", run + "backoff = \"3m\"\nmin = 11\nkeep = 10\nsize = 0\n",
+			"3: service.web.backoff: backoff 3m is longer than backoff-max 1m: want backoff of at most backoff-max\n" +
+				"4: service.web.min: min 11 is more than keep 10: want min of at most keep\n" +
+				`6: service.web.size: cannot use 0: want a number of bytes or a string such as "64KiB" or "64KB", from 4KiB to 1TiB`},
+		{"min over the default keep", svc + "min = 11\n",
+			"2: service.web.min: min 11 is more than keep 10: want min of at most keep"},
+		{"keep under the min of defaults", "[defaults]\nmin = 5\n" + svc + "keep = 4\n",
+			"4: service.web.keep: min 5 is more than keep 4: want min of at most keep"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, dir, err := load(t, tt.text, nil)
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if got := strings.TrimPrefix(err.Error(), dir+"/logfs.toml:"); got != tt.want {
+			if got := strings.ReplaceAll(err.Error(), dir+"/logfs.toml:", ""); got != tt.want {
 				t.Errorf("\ngot  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -307,9 +352,14 @@ func TestFragmentErrors(t *testing.T) {
 		{"service in two fragments", "", map[string]string{"conf.d/a.toml": "service.a.keep = 1\n", "conf.d/b.toml": "[service.a]\n"},
 			"conf.d/b.toml:1: service.a: already defined at DIR/conf.d/a.toml:1: want each service in one place"},
 		{"the main file first", "x = 1\n", map[string]string{"conf.d/a.toml": "="},
-			"logfs.toml:1: x: unknown key: want one of mount, store, socket, list-follow, [defaults], [service.NAME]"},
+			"logfs.toml:1: x: unknown key: want one of mount, store, socket, list-follow, [defaults], [service.NAME]\n" +
+				"DIR/conf.d/a.toml:1: cannot parse: unexpected '=': key name appears blank"},
 		{"fragments in order of name", "", map[string]string{"conf.d/b.toml": "=", "conf.d/a.toml": "[service.a]\nkeep = 0\n"},
-			"conf.d/a.toml:2: service.a.keep: cannot use 0: want a whole number from 1 to 100000"},
+			"conf.d/a.toml:2: service.a.keep: cannot use 0: want a whole number from 1 to 100000\n" +
+				"DIR/conf.d/b.toml:1: cannot parse: unexpected '=': key name appears blank"},
+		{"a main file without form leaves the defaults unknown", "=", map[string]string{"conf.d/a.toml": "[service.a]\nring-bytes = 4096\nkeep = 0\n"},
+			"logfs.toml:1: cannot parse: unexpected '=': key name appears blank\n" +
+				"DIR/conf.d/a.toml:3: service.a.keep: cannot use 0: want a whole number from 1 to 100000"},
 		{"value of the defaults against one of a fragment", "[defaults]\nline-limit = \"64KiB\"\n", map[string]string{"conf.d/a.toml": "[service.a]\nring-bytes = \"128KiB\"\n"},
 			"conf.d/a.toml:2: service.a.ring-bytes: ring-bytes 131072 cannot hold 4 lines of line-limit 65536: want ring-bytes of at least 262144"},
 	}
@@ -354,6 +404,33 @@ func TestUnreadable(t *testing.T) {
 		if got != tt.want || tt.is != nil && !errors.Is(err, tt.is) {
 			t.Errorf("%s: got %q (%v), want %q", tt.path, got, errors.Unwrap(err), tt.want)
 		}
+	}
+}
+
+// The default of min is no mistake of who wants to keep less.
+func TestKeepLessThanMinByDefault(t *testing.T) {
+	if _, _, err := load(t, "[service.web]\nkeep = 1\n", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckFixed(t *testing.T) {
+	running, _, err := load(t, "mount = \"/m\"\nstore = \"/s\"\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := running.CheckFixed(running); err != nil {
+		t.Errorf("nothing has changed: %v", err)
+	}
+	c, dir, err := load(t, "list-follow = false\nmount = \"/n\"\n[defaults]\nkeep = 3\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Socket = running.Socket // as by a flag
+	want := dir + `/logfs.toml:2: mount: cannot change from "/m" to "/n" while the daemon runs: want "/m", or restart the daemon` + "\n" +
+		dir + `/logfs.toml: store: cannot change from "/s" to "` + c.Store + `" while the daemon runs: want "/s", or restart the daemon`
+	if err := c.CheckFixed(running); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
 

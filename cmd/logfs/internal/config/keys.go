@@ -20,6 +20,7 @@ type Key struct {
 	Meaning  string // one line
 	Accepted string // completes "want …"
 	Process  bool   // says how a command is run: in [service.NAME] only beside one
+	Input    bool   // says who may write to a fifo or syslog: likewise
 
 	set func(to target, value any) *refusal
 }
@@ -62,7 +63,7 @@ var Keys = []Key{
 		unlimited(size(4<<10, 1<<50, func(t target) *int64 { return &t.Service.Total }))),
 	key("age", Table, "0", "time after its last line at which an archive is deleted",
 		unlimited(days(time.Second, 10_000, func(t target) *time.Duration { return &t.Service.Age }))),
-	key("min", Table, "2", "newest archives that are not given up for room on a full disk",
+	key("min", Table, "2", "newest archives that are not given up for room on a full disk, at most keep",
 		integer(0, 100_000, func(t target) *int { return &t.Service.Min })),
 	key("compress", Table, `"none"`, "how archives are compressed, in the background",
 		choice(func(t target) *Compression { return &t.Service.Compress }, None, Gzip, Zstd)),
@@ -75,20 +76,30 @@ var Keys = []Key{
 	key("marks", Table, "true", "whether the text views show the marks",
 		boolean(func(t target) *bool { return &t.Service.Marks })),
 	key("owner", Table, "", "owner of the service's directory",
-		account("user", knownUser, func(t target) *string { return &t.Service.Owner })),
+		owning("user", knownUser, func(t target) *string { return &t.Service.Owner })),
 	key("group", Table, "", "group of the service's directory",
-		account("group", knownGroup, func(t target) *string { return &t.Service.Group })),
+		owning("group", knownGroup, func(t target) *string { return &t.Service.Group })),
 	key("mode", Table, `"0750"`, "permissions of the service's directory",
 		mode(func(t target) *uint32 { return &t.Service.Mode })),
 
 	key("command", ServiceOnly, "", "what the daemon runs: a string goes to /bin/sh -c, an array is run as it is",
 		command(func(t target) *[]string { return &t.Service.Command })),
+	key("fifo", ServiceOnly, "", "FIFO that others write lines to; it is made if it is missing",
+		path(4095, func(t target) *string { return &t.Service.Fifo })),
+	key("syslog", ServiceOnly, "", "datagram socket, as /dev/log is, that others send messages to",
+		path(107, func(t target) *string { return &t.Service.Syslog })),
+	input("input-owner", "owner of the FIFO or socket",
+		owning("user", knownUser, func(t target) *string { return &t.Service.InputOwner })),
+	input("input-group", "group of the FIFO or socket",
+		owning("group", knownGroup, func(t target) *string { return &t.Service.InputGroup })),
+	input("input-mode", "permissions of the FIFO or socket; 0600 for one that is made",
+		fileMode(func(t target) *uint32 { return &t.Service.InputMode })),
 	process("dir", "", "directory the command starts in",
 		path(4095, func(t target) *string { return &t.Service.Dir })),
 	process("env", "", "variables added to the environment of the command",
 		environment(func(t target) *[]string { return &t.Service.Env })),
 	process("user", "", "user the command runs as",
-		account("user", knownUser, func(t target) *string { return &t.Service.User })),
+		account(func(t target) *string { return &t.Service.User })),
 	process("restart", `"always"`, "when a command that has ended is started again",
 		choice(func(t target) *Restart { return &t.Service.Restart }, Always, OnFailure, Never)),
 	process("backoff", `"1s"`, "wait before the first restart; doubled each time the command ends soon",
@@ -130,12 +141,16 @@ func keysAt(places ...Place) []Key {
 }
 
 // combinations are the settings that restrict each other. wrong says how, or
-// nothing; it is asked only about values that passed their own check.
+// nothing; it is asked only about values that passed their own check, and only
+// if a file sets the key chosen.
 var combinations = []struct {
-	keys  []string
-	wrong func(s *Service) string
+	keys   []string
+	chosen string
+	wrong  func(s *Service) string
 }{
-	{[]string{"ring-bytes", "line-limit"}, ringTooSmall},
-	{[]string{"total", "size"}, totalTooSmall},
-	{[]string{"backoff", "backoff-max"}, backoffTooLong},
+	{[]string{"ring-bytes", "line-limit"}, "", ringTooSmall},
+	{[]string{"total", "size"}, "", totalTooSmall},
+	{[]string{"min", "keep"}, "min", keepTooFew},
+	{[]string{"backoff", "backoff-max"}, "", backoffTooLong},
+	{waysIn, "", tooManyWays},
 }

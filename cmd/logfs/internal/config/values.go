@@ -120,8 +120,16 @@ func path(longest int, field func(target) *string) rule {
 		}, field)
 }
 
-func account(what string, known func(string) bool, field func(target) *string) rule {
-	return parsed("string", fmt.Sprintf("the name or number of a %s known here, as a string", what),
+// account is a user a command can run as.
+func account(field func(target) *string) rule {
+	return parsed("string", "the name or number of a user known here, as a string",
+		func(v string) (string, bool) { return v, plainName(v) && knownUser(v) }, field)
+}
+
+// owning is a user or group, which need not be known if it is given by its number:
+// a container may have users of its own.
+func owning(what string, known func(string) bool, field func(target) *string) rule {
+	return parsed("string", fmt.Sprintf("the name of a %s known here, or a number, as a string", what),
 		func(v string) (string, bool) { return v, accountNumber(v) || plainName(v) && known(v) }, field)
 }
 
@@ -271,6 +279,9 @@ func plainName(s string) bool { return s != "" && !strings.ContainsAny(s, "\x00\
 
 func knownUser(name string) bool {
 	_, err := user.Lookup(name)
+	if err != nil && accountNumber(name) {
+		_, err = user.LookupId(name)
+	}
 	return err == nil
 }
 
@@ -291,6 +302,13 @@ func totalTooSmall(s *Service) string {
 	if s.Total > 0 && s.Total < s.Size {
 		return fmt.Sprintf("total %d cannot hold an archive of size %d: want total of at least size, or 0 for no limit",
 			s.Total, s.Size)
+	}
+	return ""
+}
+
+func keepTooFew(s *Service) string {
+	if s.Min > s.Keep {
+		return fmt.Sprintf("min %d is more than keep %d: want min of at most keep", s.Min, s.Keep)
 	}
 	return ""
 }

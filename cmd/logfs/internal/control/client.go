@@ -117,7 +117,7 @@ func (c *Client) receive(r *reply) error {
 // files are closed here in any case: the daemon has its own descriptors.
 func (c *Client) Attach(a Attach) (Run, error) {
 	defer closeAll(a.files())
-	q := request{Do: doAttach, Name: a.Name, Kind: a.Kind, Hold: len(a.Hold) > 0, Own: a.Service}
+	q := request{Do: doAttach, Name: a.Name, Kind: a.Kind, Hold: len(a.Hold) > 0, Own: a.Service, About: a.About}
 	if err := c.p.send(q, a.files()...); err != nil {
 		return nil, fmt.Errorf("cannot ask the daemon: %w", errno(err))
 	}

@@ -349,3 +349,24 @@ func TestAllowed(t *testing.T) {
 		}
 	}
 }
+
+// A run that nobody can write to any more is over, unless its holder stays.
+func TestHeldIsOver(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	a := Attach{Name: "web", Kind: Pipe, Streams: []*os.File{r}}
+	goes, stays := HoldLater(a, Next{}), HoldLater(a, Next{Stays: true})
+	if goes.over() || stays.over() {
+		t.Error("over while there is a writer")
+	}
+	w.Close()
+	if !goes.over() || stays.over() {
+		t.Errorf("without a writer: over is %v, and %v for one that stays", goes.over(), stays.over())
+	}
+	if err := stays.Exit(record.Exit{}); err != nil || !stays.over() {
+		t.Errorf("not over after Exit: %v", err)
+	}
+}

@@ -180,7 +180,7 @@ func (s *Server) attach(p packets, q request, files []*os.File) {
 		return
 	}
 	run, err := s.handler.Attach(Attach{
-		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own,
+		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own, About: q.About,
 	})
 	if err != nil {
 		_ = p.send(failure(err))

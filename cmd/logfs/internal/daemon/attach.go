@@ -30,7 +30,10 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 	}
 	r := d.newRun(s, a.Kind, a.Streams)
 	r.hold = hold
-	return &attached{run: r, daemon: d, own: a.Service}, nil
+	if a.Service {
+		r.hurry = s.hurry(r.hurry)
+	}
+	return &attached{run: r, daemon: d, own: a.Service, about: a.About}, nil
 }
 
 func openHold(files []*os.File) (*capture.Hold, error) {
@@ -67,7 +70,7 @@ func (d *Daemon) service(name string) (*service, error) {
 	if s := d.find(name); s != nil {
 		return s, nil
 	}
-	settings := d.o.Config.Defaults
+	settings := d.defaults
 	settings.Name = name
 	return d.open(settings)
 }
@@ -77,6 +80,7 @@ type attached struct {
 	*run
 	daemon *Daemon
 	own    bool      // of a service of the configuration
+	about  string    // what its command is
 	once   sync.Once // Start or Detach, whichever comes first
 }
 
@@ -86,8 +90,8 @@ func (a *attached) Start(pid int) error {
 	a.once.Do(func() {
 		if err = a.daemon.begin(a.run, pid); err != nil {
 			a.giveUp()
-		} else if a.own {
-			a.svc.bring(broughtRun{a.run, pid})
+		} else if a.own && a.kind == control.Command {
+			a.svc.bring(broughtRun{a.run, pid, a.about})
 		}
 	})
 	return err
@@ -97,7 +101,9 @@ func (a *attached) Start(pid int) error {
 // with what it holds now.
 func (a *attached) Exit(e record.Exit) error {
 	if a.kind == control.Pipe {
-		a.cancel(capture.ErrOver)
+		if a.cancel != nil { // else the run was over already, under another daemon
+			a.cancel(capture.ErrOver)
+		}
 		return nil
 	}
 	a.exited(e)

@@ -57,17 +57,21 @@ type Daemon struct {
 	goLeave sync.Once
 
 	commands sync.WaitGroup // supervisors of commands
-	children sync.WaitGroup // what ends their process groups
-	live     sync.WaitGroup // captures and ends of runs
+	children sync.WaitGroup // jobs: supervisors, and what ends process groups
+	live     sync.WaitGroup // of the daemon itself
 
 	watchdog *watchdog // of all logs
 
 	gate     sync.RWMutex // held for reading while a name is taken or a run begins
 	stopping bool         // guarded by gate
 
-	opening sync.Mutex // held while a service is made; guards tree
-	tree    Tree       // nil without one
-	lock    *os.File   // of the store
+	reloading  sync.Mutex      // held while commands are started or stopped; taken first
+	configured map[string]bool // services of the configuration; guarded by reloading
+
+	opening  sync.Mutex     // held while a service is made; guards tree and defaults
+	tree     Tree           // nil without one
+	defaults config.Service // of services that the configuration does not name
+	lock     *os.File       // of the store
 
 	holder  *mountHolder // of the last daemon's mount, until openTree
 	keeping sync.Mutex   // guards the following
@@ -88,7 +92,7 @@ func Open(o Options) (*Daemon, error) {
 		d.holder.leave()
 		return nil, err
 	}
-	for _, step := range []func() error{d.openStore, d.openLogs, d.openControl, d.openTree} {
+	for _, step := range []func() error{d.openStore, d.openLogs, d.openIntakes, d.openControl, d.openTree} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, d.finish())
 		}
@@ -106,7 +110,8 @@ func newDaemon(o Options) *Daemon {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Daemon{o: o, hurry: make(chan struct{}), left: make(chan struct{}), watchdog: newWatchdog(), services: map[string]*service{}}
+	d := &Daemon{o: o, hurry: make(chan struct{}), left: make(chan struct{}), watchdog: newWatchdog(),
+		services: map[string]*service{}, configured: map[string]bool{}, defaults: o.Config.Defaults}
 	d.serving, d.stop = context.WithCancel(context.Background())
 	d.capturing, d.cut = context.WithCancel(context.Background())
 	return d
@@ -179,6 +184,7 @@ func (d *Daemon) openLogs() error {
 			return err
 		}
 		s.own(settings.Command != nil)
+		d.configured[s.name] = true
 	}
 	if d.o.Adopt {
 		return d.adopt()
@@ -197,7 +203,7 @@ func (d *Daemon) adopt() error {
 		if d.find(name) != nil || config.CheckName(name) != nil || !isLogdir(filepath.Join(d.o.Config.Store, name)) {
 			continue
 		}
-		settings := d.o.Config.Defaults
+		settings := d.defaults
 		settings.Name = name
 		if _, err := d.open(settings); err != nil {
 			d.o.Log.Error("a log in the store is left alone", "service", name, "err", err)
@@ -215,13 +221,21 @@ func isLogdir(dir string) bool {
 // open makes a service: its log, and its place in the tree. The caller holds
 // opening.
 func (d *Daemon) open(c config.Service) (*service, error) {
-	events := d.o.Log.With("service", c.Name)
-	o := LogOptions{
-		Ring:   ring.Limits{Lines: c.RingLines, Bytes: c.RingBytes},
-		Rotate: d.rotation(c, events),
-		Block:  c.Full == config.Block,
-		Now:    d.o.Now, Log: events, watchdog: d.watchdog,
+	s, err := d.openLog(c)
+	if err != nil {
+		return nil, err
 	}
+	if err := d.show(s); err != nil {
+		return nil, errors.Join(err, s.log.Close())
+	}
+	d.register(s)
+	return s, nil
+}
+
+// openLog makes a service that nobody can find yet.
+func (d *Daemon) openLog(c config.Service) (*service, error) {
+	events := d.o.Log.With("service", c.Name)
+	o := d.logOptions(c, events)
 	log, err := OpenLog(o)
 	if errors.Is(err, rotate.ErrLocked) {
 		againLocked(func() bool {
@@ -232,14 +246,26 @@ func (d *Daemon) open(c config.Service) (*service, error) {
 	if err != nil {
 		return nil, exit.Refusedf("cannot open the log of service %q: %w", c.Name, err)
 	}
-	s := &service{settings: c, log: log, events: events, state: Idle, brought: make(chan broughtRun, 1)}
-	if err := d.show(s); err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
+	s := &service{name: c.Name, settings: c, log: log, events: events, state: Idle, brought: make(chan broughtRun, 1)}
+	s.capturing, s.cut = context.WithCancel(d.capturing)
+	return s, nil
+}
+
+// register has the service found by its name. The caller holds opening.
+func (d *Daemon) register(s *service) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.services[c.Name] = s
-	return s, nil
+	d.services[s.name] = s
+}
+
+func (d *Daemon) logOptions(c config.Service, events *slog.Logger) LogOptions {
+	return LogOptions{
+		Ring:      ring.Limits{Lines: c.RingLines, Bytes: c.RingBytes},
+		Rotate:    d.rotation(c, events),
+		Block:     c.Full == config.Block,
+		LineLimit: c.LineLimit,
+		Now:       d.o.Now, Log: events, watchdog: d.watchdog,
+	}
 }
 
 // rotation is how the logdir of a service is kept.
@@ -272,16 +298,16 @@ func (d *Daemon) show(s *service) error {
 	if d.tree == nil {
 		return nil
 	}
-	uid, gid, err := ownerOf(s.settings)
+	looks, err := looksOf(s.config())
 	if err != nil {
-		return exit.Refusedf("cannot show service %q: %w", s.settings.Name, err)
+		return exit.Refusedf("cannot show service %q: %w", s.name, err)
 	}
 	e, err := d.tree.Add(fs.Service{
-		Name: s.settings.Name, Ring: s.log.Ring(), Marks: s.settings.Marks,
-		Uid: uid, Gid: gid, Mode: s.settings.Mode, Born: d.o.Now(), History: history{s.log},
+		Name: s.name, Ring: s.log.Ring(), Looks: looks,
+		Born: d.o.Now(), History: history{s.log},
 	})
 	if err != nil {
-		return exit.Refusedf("cannot show service %q: %w", s.settings.Name, err)
+		return exit.Refusedf("cannot show service %q: %w", s.name, err)
 	}
 	s.shown(e)
 	return nil
@@ -301,7 +327,7 @@ func (d *Daemon) list() []*service {
 		all = append(all, s)
 	}
 	d.mu.Unlock()
-	slices.SortFunc(all, func(a, b *service) int { return cmp.Compare(a.settings.Name, b.settings.Name) })
+	slices.SortFunc(all, func(a, b *service) int { return cmp.Compare(a.name, b.name) })
 	return all
 }
 

@@ -23,6 +23,8 @@ type fakeTree struct {
 	shown map[string]fs.Service
 	wakes int
 	done  chan struct{}
+
+	listFollow bool
 }
 
 func newFakeTree() *fakeTree {
@@ -35,13 +37,44 @@ func (f *fakeTree) Add(s fs.Service) (Entry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown[s.Name] = s
-	return fakeEntry{f}, nil
+	return fakeEntry{f, s.Name}, nil
+}
+
+func (f *fakeTree) Remove(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.shown, name)
+}
+
+func (f *fakeTree) SetListFollow(shown bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listFollow = shown
+}
+
+// service is how a service is shown, if it is.
+func (f *fakeTree) service(name string) (fs.Service, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.shown[name]
+	return s, ok
 }
 
 func (f *fakeTree) Close() error          { close(f.done); return nil }
 func (f *fakeTree) Done() <-chan struct{} { return f.done }
 
-type fakeEntry struct{ tree *fakeTree }
+type fakeEntry struct {
+	tree *fakeTree
+	name string
+}
+
+func (e fakeEntry) Configure(l fs.Looks) {
+	e.tree.mu.Lock()
+	defer e.tree.mu.Unlock()
+	s := e.tree.shown[e.name]
+	s.Looks = l
+	e.tree.shown[e.name] = s
+}
 
 func (e fakeEntry) Readers() int { return 3 }
 func (e fakeEntry) Wake() {

@@ -6,6 +6,8 @@
 //
 //   - log: the ring and the logdir of one service, and its numbering;
 //   - run: one life of a service, from start mark to exit mark;
+//   - input: a FIFO or socket that others write to; intake: who captures one;
+//   - holder: a process that outlives the daemon with a command, or a FIFO;
 //   - writer: the role of bringing lines to the files, on time or late;
 //   - gap: numbers that the ring has given up and the files do not have,
 //     because the disk did not take the lines in time;
@@ -48,6 +50,11 @@
 // has a goroutine for capture and one for its end. Capture writes to disk
 // itself; one that is stuck in a write leaves capture to another goroutine, see
 // writer.
+//
+// A reload, and the start and stop of commands, are one at a time; the lock for
+// that is taken before that for opening services, which is taken before those of
+// services. A service that is removed takes no run of a client's any more; its
+// captures are its own, so that they end before its log is closed.
 //
 // # Non-goals
 //

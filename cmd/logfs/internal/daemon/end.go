@@ -6,14 +6,16 @@ import (
 	"sync"
 
 	"logfs/cmd/logfs/internal/exit"
+	"logfs/rotate"
 )
 
-// Start starts the commands of the configuration.
+// Start starts the commands of the configuration, and captures its inputs.
 func (d *Daemon) Start() {
+	d.endStrangers()
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	for _, s := range d.list() {
-		if s.settings.Command != nil {
-			d.commands.Go(func() { d.supervise(s) })
-		}
+		d.startWays(s)
 	}
 }
 
@@ -24,7 +26,7 @@ func (d *Daemon) begin(r *run, pid int) error {
 	if d.stopping {
 		return errStopping
 	}
-	r.begin(d.capturing, &d.live, pid)
+	r.begin(r.svc.capturing, &r.svc.live, pid)
 	return nil
 }
 
@@ -38,8 +40,11 @@ func (d *Daemon) Close(hurry <-chan struct{}) error {
 	d.stop()
 	ended := make(chan struct{})
 	go d.hurryUp(hurry, ended)
+	d.reloading.Lock() // one that is under way ends soon
+	d.reloading.Unlock()
 	d.commands.Wait()
 	d.children.Wait()
+	d.stopIntakes()
 	close(ended)
 	return d.finish()
 }
@@ -52,6 +57,9 @@ func (d *Daemon) finish() error {
 	d.cut()
 	for _, s := range d.list() {
 		s.log.Release()
+	}
+	for _, s := range d.list() {
+		s.live.Wait()
 	}
 	d.live.Wait()
 	return d.unwind()
@@ -69,7 +77,7 @@ func (d *Daemon) hurryUp(hurry, ended <-chan struct{}) {
 func (d *Daemon) closeLogs() error {
 	return inParallel(d.list(), func(s *service) error {
 		if err := s.log.Close(); err != nil {
-			return fmt.Errorf("cannot close the log of service %q: %w", s.settings.Name, err)
+			return fmt.Errorf("cannot close the log of service %q: %w", s.name, err)
 		}
 		return nil
 	})
@@ -113,8 +121,9 @@ func (d *Daemon) each(verb string, names []string, do func(*Log) error) error {
 		return err
 	}
 	err = inParallel(services, func(s *service) error {
-		if err := do(s.log); err != nil {
-			return fmt.Errorf("cannot %s the log of service %q: %w", verb, s.settings.Name, err)
+		err := do(s.log)
+		if err != nil && !(s.isLeaving() && errors.Is(err, rotate.ErrClosed)) {
+			return fmt.Errorf("cannot %s the log of service %q: %w", verb, s.name, err)
 		}
 		return nil
 	})

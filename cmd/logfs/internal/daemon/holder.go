@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,14 @@ type Holding struct {
 	Socket  string
 	// Mount says that it is the mount that is held, see KeepMount.
 	Mount bool
+	// About says what the command is; it comes back with the run.
+	About string
+}
+
+// about differs for settings of which one needs another command to be started.
+func about(s config.Service) string {
+	what := fmt.Sprintf("%q %q %q %q", s.Command, s.Dir, s.Env, s.User)
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(what)))
 }
 
 const (
@@ -49,13 +58,14 @@ const (
 
 // A broughtRun is a run that a holder has brought.
 type broughtRun struct {
-	run *run
-	pid int
+	run   *run
+	pid   int
+	about string
 }
 
 // runHeld has a holder run the command of s to its exit mark, or takes over the
 // run of the holder that an earlier daemon has left, and says whether it failed.
-func (d *Daemon) runHeld(s *service) (failed bool) {
+func (d *Daemon) runHeld(s *service, j *job) (failed bool) {
 	for {
 		h, err := d.getHeld(s)
 		if d.leaving() {
@@ -64,10 +74,14 @@ func (d *Daemon) runHeld(s *service) (failed bool) {
 		if err != nil {
 			return d.cannotStart(s, err)
 		}
-		if h.run != nil {
-			return d.attend(s, h)
+		switch {
+		case h.run == nil: // the old holder has gone without its run
+		case h.about != about(s.config()) && j.serving.Err() == nil:
+			s.events.Info("the settings of the command have changed; it is started again")
+			d.attend(s, j.stopped(), h)
+		default:
+			return d.attend(s, j, h)
 		}
-		// The old holder has gone without its run.
 	}
 }
 
@@ -78,7 +92,7 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 	}
 	died := make(chan error, 1)
 	if lock != nil {
-		if err := d.startHolder(s, lock, died); err != nil {
+		if _, err := d.startHolder(s, lock, died); err != nil {
 			return broughtRun{}, err
 		}
 	}
@@ -86,8 +100,8 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 }
 
 // attend stays with a run to its end.
-func (d *Daemon) attend(s *service, h broughtRun) (failed bool) {
-	d.children.Go(func() { d.terminate(h.pid, h.run.ended, h.run.drained) })
+func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
+	j.children.Go(func() { d.terminate(j, h.pid, h.run.ended, h.run.drained) })
 	<-h.run.ended
 	if h.run.err == control.ErrLeft {
 		return false
@@ -100,17 +114,26 @@ func (d *Daemon) attend(s *service, h broughtRun) (failed bool) {
 
 // lockHolder takes the lock of the holder of s. It returns nil if one holds it.
 func (d *Daemon) lockHolder(s *service) (*os.File, error) {
+	return d.lockHolderNamed(s.name)
+}
+
+func (d *Daemon) lockHolderNamed(name string) (*os.File, error) {
 	dir := filepath.Join(d.o.Config.Store, locksDir)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	fd, err := unix.Open(filepath.Join(dir, s.settings.Name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock of its holder: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "lock")
 	switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
 	case nil:
+		// What it says is of a holder that has gone.
+		if err := f.Truncate(0); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("cannot clear the lock of its holder: %w", err)
+		}
 		return f, nil
 	case unix.EWOULDBLOCK:
 		f.Close()
@@ -121,37 +144,38 @@ func (d *Daemon) lockHolder(s *service) (*os.File, error) {
 	}
 }
 
-// startHolder starts a holder, which has the lock from then on. died gets why it
-// has ended, if that was before it had a command.
-func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error) error {
+// startHolder starts a holder, which has the lock and the files from then on. died
+// gets why it has ended, if that was before it had a command.
+func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error, files ...*os.File) (pid int, err error) {
 	defer lock.Close()
 	spec, w, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("cannot make a pipe: %w", err)
+		return 0, fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	defer spec.Close()
-	cmd := exec.Command(d.o.Holder, HoldWord, s.settings.Name)
+	cmd := exec.Command(d.o.Holder, HoldWord, s.name)
 	cmd.Args[0] = "logfs"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.ExtraFiles = []*os.File{spec, lock}
+	cmd.ExtraFiles = append([]*os.File{spec, lock}, files...)
 	said, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
 		w.Close()
-		return fmt.Errorf("cannot start its holder: %w", err)
+		return 0, fmt.Errorf("cannot start its holder: %w", err)
 	}
 	go func() {
 		why, _ := io.ReadAll(io.LimitReader(said, 4<<10))
 		_ = cmd.Wait()
 		died <- holderError(string(why), cmd.ProcessState)
 	}()
+	settings := s.config()
 	go func() {
 		defer w.Close()
-		_ = json.NewEncoder(w).Encode(Holding{Service: s.settings, Socket: d.o.Config.Socket})
+		_ = json.NewEncoder(w).Encode(Holding{Service: settings, Socket: d.o.Config.Socket, About: about(settings)})
 	}()
-	return nil
+	return cmd.Process.Pid, nil
 }
 
 func holderError(why string, state *os.ProcessState) error {
@@ -202,7 +226,7 @@ const holderPatience = 5 * time.Second
 // awaitHolderEnd waits until the holder of a run that is over has gone, so that
 // the next one can be started, and none is left when the daemon ends.
 func (d *Daemon) awaitHolderEnd(s *service) {
-	fd, err := unix.Open(filepath.Join(d.o.Config.Store, locksDir, s.settings.Name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(filepath.Join(d.o.Config.Store, locksDir, s.name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}

@@ -40,6 +40,9 @@ const leaveFlush = 2 * time.Second
 func (d *Daemon) leave() error {
 	_ = patiently(leaveFlush, func() error { return d.Flush(nil) })
 	d.stop()
+	d.reloading.Lock() // one that is under way ends soon
+	d.reloading.Unlock()
+	d.stopIntakes()
 	return d.finish()
 }
 

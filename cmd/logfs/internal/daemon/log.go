@@ -25,6 +25,9 @@ type LogOptions struct {
 	// Block has the service wait for a disk that takes no writes. Without, the
 	// oldest lines that wait in the ring are lost when that is full.
 	Block bool
+	// LineLimit is the length above which a line is stored in pieces; 0 is the
+	// default of capture.
+	LineLimit int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets the warnings; its attributes should name the service.
@@ -38,12 +41,15 @@ type LogOptions struct {
 type Log struct {
 	ring  *ring.Ring
 	dir   *rotate.Logdir
-	block bool
 	now   func() time.Time
 	log   *slog.Logger
 	lost  atomic.Uint64 // lines that the files will never have, since the start
 	disk  atomic.Int64  // bytes in the files, after the last write
 	wake  atomic.Pointer[func()]
+	limit atomic.Int64 // of the length of lines
+
+	tuning sync.Mutex                     // held while the logdir is configured
+	wanted atomic.Pointer[rotate.Options] // that the logdir is to be configured with
 
 	watchdog *watchdog
 
@@ -56,6 +62,8 @@ type Log struct {
 	stamps  stamps
 	mark    []byte // of the mark being made
 	writer  writer
+	block   bool
+	shrink  *ring.Limits // the ring's, when the files have what it holds; nil if it has its own
 }
 
 // OpenLog opens the logdir, recovers its numbering and fills the ring with its
@@ -72,6 +80,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 	}
 	l := &Log{ring: ring.New(o.Ring), now: o.Now, log: o.Log, block: o.Block, watchdog: o.watchdog}
 	l.changed.L = &l.mu
+	l.limit.Store(int64(o.LineLimit))
 	l.writer.init(l)
 	o.Rotate.Again = l.linesAgain
 	var err error
@@ -168,33 +177,58 @@ func (s heldSink) Take(batch []capture.Piece, goOn func()) { s.take(s.hold, batc
 
 func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	l.mu.Lock()
-	for l.waitsLocked() {
-		l.changed.Wait()
+	for len(batch) > 0 {
+		for l.waitsLocked() {
+			l.changed.Wait()
+		}
+		n := l.partLocked(batch)
+		b := l.encodeLocked(batch[:n])
+		l.noteLocked(hold, capture.Doing(batch[0].Stream), b, batch[n:])
+		batch = batch[n:]
+		if !l.writer.late {
+			l.launchLocked(b, goOn)
+			l.mu.Unlock()
+			l.fly()
+			return
+		}
+		l.queueLocked(b)
 	}
+	l.mu.Unlock()
+}
+
+// partLocked is how many pieces are taken at once. While the writer is late that
+// is a quarter of what the ring has room for: it must not give up lines of the
+// same batch before anybody has waited for the disk.
+func (l *Log) partLocked(batch []capture.Piece) (n int) {
+	if !l.writer.late {
+		return len(batch)
+	}
+	limits := l.ring.Limits()
+	lines, room := max(limits.Lines/4, 1), limits.Bytes/4
+	for n < min(len(batch), lines) && (n == 0 || room > 0) {
+		room -= int64(record.Overhead + len(batch[n].Text))
+		n++
+	}
+	return n
+}
+
+func (l *Log) encodeLocked(batch []capture.Piece) *ring.Batch {
 	first := l.stamps.take(l.clock(), len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
 		b.Add(first+record.Stamp(i), kindOf(p.Stream), p.More, p.Text)
 	}
-	l.noteLocked(hold, capture.Doing(batch[0].Stream), b)
-	if l.writer.late {
-		l.queueLocked(b)
-		l.mu.Unlock()
-		return
-	}
-	l.launchLocked(b, goOn)
-	l.mu.Unlock()
-	l.fly()
+	return b
 }
 
 // noteLocked has the hold know which numbers b has, and be told when they are in
-// the files.
-func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch) {
+// the files. rest is what of the lines has none yet.
+func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch, rest []capture.Piece) {
 	if hold == nil {
 		return
 	}
-	hold.Begin(what, b.First(), b.Next())
+	hold.Begin(what, b.First(), b.Next(), rest)
 	if w := &l.writer; !slices.Contains(w.holds, hold) {
 		w.holds = append(w.holds, hold)
 	}
@@ -287,7 +321,7 @@ func (l *Log) storeMarkAt(at func() record.Stamp, hold *capture.Hold, what captu
 	t := l.stamps.take(at(), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
-	l.noteLocked(hold, what, b)
+	l.noteLocked(hold, what, b, nil)
 	if l.writer.late {
 		l.noteStartLocked(b, t)
 		l.queueLocked(b)
@@ -381,13 +415,19 @@ func (l *Log) Release() {
 
 // Close closes the logdir. The log takes nothing any more. What cannot be
 // written now never will be: its numbers will be given out again.
-func (l *Log) Close() error {
+func (l *Log) Close() error { return l.end(l.dir.Close) }
+
+// Retire is Close for a log that others still read: the logdir can have another
+// owner, and readers have its lines to the end.
+func (l *Log) Retire() error { return l.end(l.dir.Retire) }
+
+func (l *Log) end(closeDir func() error) error {
 	err := patiently(closePatience, func() error {
 		err := l.settle()
 		l.mu.Lock()
 		l.writer.closeLocked()
 		l.mu.Unlock()
-		return errors.Join(err, l.dir.Close())
+		return errors.Join(err, closeDir())
 	})
 	if n := l.waiting(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d lines are not on disk", n))

@@ -35,6 +35,7 @@ func checkPaths(c config.Config, resolveMount func(string) string) error {
 	} else {
 		resolved.Socket = filepath.Join(resolved.Store, lockName)
 	}
+	resolved = resolved.ResolveInputs(resolve)
 	for _, paths := range []config.Config{c, resolved} {
 		if paths.Socket == "" {
 			continue

@@ -112,7 +112,7 @@ func (r *run) capture(ctx context.Context, live *sync.WaitGroup) {
 	if len(r.streams) > 1 {
 		inputs = append(inputs, capture.Input{File: r.streams[1], Stream: capture.Stderr, Hold: r.hold})
 	}
-	capture.Start(ctx, r.svc.settings.LineLimit, heldSink{r.svc.log, r.hold}, func(err error) {
+	capture.Start(ctx, r.svc.log.LineLimit(), heldSink{r.svc.log, r.hold}, func(err error) {
 		defer live.Done()
 		if err != nil && !errors.Is(err, context.Canceled) {
 			r.svc.events.Error("capture ended before the run", "err", err)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 
@@ -23,18 +24,37 @@ const (
 
 // A service is one log and who writes to it.
 type service struct {
-	settings config.Service
-	log      *Log
-	events   *slog.Logger
+	name   string
+	log    *Log
+	events *slog.Logger
 
-	mu    sync.Mutex // guards the following; never held over I/O
-	state State
-	pid   int
-	taken bool  // there is a run, or one is about to begin
-	owned bool  // the daemon itself starts its runs
-	entry Entry // nil without a tree
+	capturing context.Context // cancelled before the log is closed: capture takes what is in the pipes
+	cut       context.CancelFunc
+	live      sync.WaitGroup // captures and ends of runs
 
 	brought chan broughtRun // runs of the daemon's own that a holder brings
+
+	job    *job    // runs the command; nil without. Guarded by Daemon.reloading
+	intake *intake // captures the input; likewise
+
+	mu       sync.Mutex // guards the following; never held over I/O
+	settings config.Service
+	state    State
+	pid      int
+	taken    bool            // there is a run, or one is about to begin
+	client   bool            // it is somebody else's
+	owned    bool            // the daemon itself starts its runs
+	leaving  bool            // it is being removed
+	stopped  <-chan struct{} // of the job, closed when it is stopped
+	freed    chan struct{}   // closed when the run has ended; nil if nobody waits for that
+	entry    Entry           // nil without a tree
+}
+
+// config is the settings in force.
+func (s *service) config() config.Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings
 }
 
 // take reserves the service for one run: of somebody else's, or the daemon's own
@@ -42,7 +62,9 @@ type service struct {
 func (s *service) take(own bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch name := s.settings.Name; {
+	switch name := s.name; {
+	case s.leaving && !own:
+		return exit.Refusedf("service %q is being removed: try again", name)
 	case s.owned && !own:
 		return exit.Misusef("service %q is started by the daemon itself: want another name", name)
 	case s.taken && s.pid > 0:
@@ -50,8 +72,63 @@ func (s *service) take(own bool) error {
 	case s.taken:
 		return exit.Misusef("service %q already has a run", name)
 	}
-	s.taken = true
+	s.taken, s.client = true, !own
 	return nil
+}
+
+// retire has the service taken by nobody any more. It returns false if a client
+// has it.
+func (s *service) retire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = s.leaving || !s.client
+	return s.leaving
+}
+
+func (s *service) isLeaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaving
+}
+
+// hurry is closed when runs of the daemon's own are to end: by its job, if there
+// is one, else with the daemon.
+func (s *service) hurry(daemon <-chan struct{}) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped != nil {
+		return s.stopped
+	}
+	return daemon
+}
+
+// awaitFree waits for the end of a run that a client has begun before the
+// daemon came to own the service. It returns false if ctx was cancelled.
+func (s *service) awaitFree(ctx context.Context) bool {
+	s.mu.Lock()
+	if !s.client {
+		s.mu.Unlock()
+		return true
+	}
+	freed := make(chan struct{})
+	s.freed = freed
+	s.mu.Unlock()
+	s.events.Info("the command waits for the end of a client's run")
+	select {
+	case <-freed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// freeLocked ends a reservation.
+func (s *service) freeLocked() {
+	s.taken, s.client = false, false
+	if s.freed != nil {
+		close(s.freed)
+		s.freed = nil
+	}
 }
 
 // bring hands a run to the supervisor of the service, if there is one.
@@ -78,7 +155,7 @@ func (s *service) own(owned bool) {
 func (s *service) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = false
+	s.freeLocked()
 }
 
 func (s *service) set(state State) {
@@ -106,7 +183,8 @@ func (s *service) begin(hold *capture.Hold, pid int) (held capture.Held) {
 func (s *service) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.pid, s.taken = Idle, 0, false
+	s.state, s.pid = Idle, 0
+	s.freeLocked()
 }
 
 // end ends the run in log and state.
@@ -114,7 +192,8 @@ func (s *service) end(hold *capture.Hold, e record.Exit) {
 	s.log.EndRun(hold, e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.pid, s.taken = ended(e), 0, false
+	s.state, s.pid = ended(e), 0
+	s.freeLocked()
 }
 
 func ended(e record.Exit) State {

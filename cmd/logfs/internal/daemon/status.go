@@ -31,7 +31,7 @@ func (s *service) appendStatus(dst []byte, now time.Time) []byte {
 	stats := r.Stats()
 	held := first < next
 	return fmt.Appendf(dst, "%s %s %s %s %s %s %d %d %d %d %d %s\n",
-		s.settings.Name, state, orDash(r.Run() > 0, r.Run()), orDash(pid > 0, uint64(pid)),
+		s.name, state, orDash(r.Run() > 0, r.Run()), orDash(pid > 0, uint64(pid)),
 		orDash(held, first), orDash(held, next-1), stats.HeldLines, stats.HeldBytes,
 		s.log.DiskBytes(), s.log.Lost(), readers, s.age(now))
 }

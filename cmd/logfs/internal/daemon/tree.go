@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strconv"
 
 	"logfs/cmd/logfs/internal/config"
 	"logfs/fs"
@@ -12,6 +13,11 @@ import (
 // A Tree shows logs as files.
 type Tree interface {
 	Add(fs.Service) (Entry, error)
+	// Remove takes a log out. Its followers read what there is, then the end of
+	// the file.
+	Remove(name string)
+	// SetListFollow shows follow in listings from now on, or no longer does.
+	SetListFollow(bool)
 	// Close ends all followers with end of file and takes the tree away.
 	Close() error
 	// Done is closed when the tree is gone, by Close or from outside.
@@ -22,6 +28,8 @@ type Tree interface {
 type Entry interface {
 	// Wake tells the followers that there is news.
 	Wake()
+	// Configure changes how the log is shown.
+	Configure(fs.Looks)
 	// Readers is how many follow now.
 	Readers() int
 }
@@ -55,29 +63,53 @@ func (s server) Add(svc fs.Service) (Entry, error) {
 	return e, nil
 }
 
-// ownerOf is who owns the directory of a service in the tree: the daemon's own
-// user unless configured, and group adm, who reads logs on many systems, if
-// the daemon is root and there is one.
-func ownerOf(c config.Service) (uid, gid uint32, err error) {
-	uid, gid = uint32(os.Geteuid()), uint32(os.Getegid())
-	if c.Owner != "" {
-		u, err := lookupUser(c.Owner)
-		if err != nil {
-			return 0, 0, err
-		}
-		uid = number(u.Uid)
-	}
-	switch {
-	case c.Group != "":
-		g, err := lookupGroup(c.Group)
-		if err != nil {
-			return 0, 0, err
-		}
-		gid = number(g.Gid)
-	case os.Geteuid() == 0:
+// looksOf is how a service is shown: its directory belongs to the daemon's own
+// user unless configured, and to the group adm, which reads logs on many
+// systems, if the daemon is root and there is one.
+func looksOf(c config.Service) (fs.Looks, error) {
+	l := fs.Looks{Marks: c.Marks, Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid()), Mode: c.Mode}
+	if c.Group == "" && os.Geteuid() == 0 {
 		if adm, err := user.LookupGroup("adm"); err == nil {
-			gid = number(adm.Gid)
+			l.Gid = number(adm.Gid)
 		}
 	}
-	return uid, gid, nil
+	if err := own(&l.Uid, c.Owner, userID); err != nil {
+		return l, err
+	}
+	return l, own(&l.Gid, c.Group, groupID)
+}
+
+// own sets id to that of a name, or to the number that was given for one: it
+// need not be anybody's here.
+func own(id *uint32, name string, find func(string) (string, error)) error {
+	if name == "" {
+		return nil
+	}
+	found, err := find(name)
+	if err == nil {
+		*id = number(found)
+		return nil
+	}
+	n, numeric := strconv.ParseUint(name, 10, 32)
+	if numeric != nil {
+		return err
+	}
+	*id = uint32(n)
+	return nil
+}
+
+func userID(name string) (string, error) {
+	u, err := lookupUser(name)
+	if err != nil {
+		return "", err
+	}
+	return u.Uid, nil
+}
+
+func groupID(name string) (string, error) {
+	g, err := lookupGroup(name)
+	if err != nil {
+		return "", err
+	}
+	return g.Gid, nil
 }

@@ -208,6 +208,11 @@ func (l *Log) fallBehindLocked() {
 // queueLocked shows a batch while the writer is late.
 func (l *Log) queueLocked(b *ring.Batch) {
 	l.publish(b)
+	l.missLocked()
+}
+
+// missLocked counts what the ring has given up and the files were to get.
+func (l *Log) missLocked() {
 	w := &l.writer
 	oldest, _ := l.ring.Held()
 	if oldest.Seq <= w.at.Seq {
@@ -374,6 +379,10 @@ func (l *Log) onTimeLocked() {
 	_, next := l.ring.Bounds()
 	l.storedLocked(next)
 	l.ring.Keep(ring.KeepNone)
+	if l.shrink != nil {
+		l.ring.Resize(*l.shrink)
+		l.shrink = nil
+	}
 	l.changed.Broadcast()
 }
 
