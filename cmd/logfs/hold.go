@@ -39,21 +39,20 @@ func runHold() (status int, err error) {
 	defer stop()
 	// Caught and left alone: the command would inherit that they are ignored.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	syscall.CloseOnExec(daemon.HoldSpec)
+	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock, daemon.HoldFifo} {
+		syscall.CloseOnExec(fd)
+	}
 	var spec daemon.Holding
 	from := os.NewFile(daemon.HoldSpec, "what to hold")
 	if err := json.NewDecoder(from).Decode(&spec); err != nil {
 		return 0, exit.Misusef("this command is for the daemon only: %w", err)
 	}
 	from.Close()
-	if spec.Mount {
+	switch {
+	case spec.Mount:
 		daemon.KeepMount()
 		return 0, nil
-	}
-	for _, fd := range []int{daemon.HoldLock, daemon.HoldFifo} {
-		syscall.CloseOnExec(fd)
-	}
-	if spec.Service.Fifo != "" {
+	case spec.Service.Fifo != "":
 		return 0, holdFifo(terminated, spec)
 	}
 	cmd, streams, err := daemon.StartCommand(spec.Service, unix.SIGTERM)

@@ -82,9 +82,6 @@ func (d *Daemon) holdFifo(s *service, in *intake, c config.Service) error {
 		}
 		return <-died
 	case <-in.listening.Done():
-		if d.leaving() {
-			return nil
-		}
 		return d.endHolder(h, gone)
 	}
 }

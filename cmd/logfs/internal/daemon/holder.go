@@ -37,10 +37,10 @@ const (
 type Holding struct {
 	Service config.Service
 	Socket  string
-	// Mount says that it is the mount that is held, see KeepMount.
-	Mount bool
 	// About says what the command is; it comes back with the run.
 	About string
+	// Mount says that it is the mount that is held, see KeepMount.
+	Mount bool
 }
 
 // about differs for settings of which one needs another command to be started.

@@ -42,8 +42,19 @@ func (d *Daemon) leave() error {
 	d.stop()
 	d.reloading.Lock() // one that is under way ends soon
 	d.reloading.Unlock()
-	d.stopIntakes()
+	d.leaveIntakes()
 	return d.finish()
+}
+
+// leaveIntakes captures what waits in the sockets. FIFOs are left to their
+// holders.
+func (d *Daemon) leaveIntakes() {
+	_ = inParallel(d.list(), func(s *service) error {
+		if s.config().Syslog != "" {
+			d.stopIntake(s)
+		}
+		return nil
+	})
 }
 
 func (d *Daemon) unlockStore() error {
