@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 )
 
@@ -12,10 +13,10 @@ import (
 func TestHotInputIsReadNowAndThen(t *testing.T) {
 	r, w := pipe(t)
 	var got bytes.Buffer
-	batches := 0
+	var batches atomic.Int64
 	news := make(chan int, 1<<16)
 	sink := sinkFunc(func(batch []Piece) {
-		batches++
+		batches.Add(1)
 		for _, p := range batch {
 			fmt.Fprintf(&got, "%s\n", p.Text)
 		}
@@ -35,7 +36,7 @@ func TestHotInputIsReadNowAndThen(t *testing.T) {
 			break
 		}
 	}
-	hot := batches
+	hot := batches.Load()
 	for i := range 3 { // cold again, whatever it takes to become so
 		line := fmt.Sprintf("late %d\n", i)
 		want.WriteString(line)

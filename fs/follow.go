@@ -118,7 +118,10 @@ func (s *Server) answer(p *park) bool {
 		return false
 	case data:
 		p.finish()
-		s.dev.reply(p.unique, buf[:outHeaderSize+n])
+		p.h.noteAhead()
+		if s.dev.reply(p.unique, buf[:outHeaderSize+n]) && n > 0 {
+			p.h.note()
+		}
 		if n > 0 && p.h.polled {
 			p.h.expect() // who reads less than he asked for may wait for an event, too
 		}
@@ -147,13 +150,21 @@ func (p *park) finish() {
 	p.h.n.e.unpark(p)
 }
 
-// readCurrent is answer for current and seq.
+// readCurrent is answer for current and seq. Reads are full up to the end, also
+// those that need several loads: tac and tar take a short one for an error.
 func (h *handle) readCurrent(ps *pass, dst []byte, a *reading) (int, verdict) {
-	n, load := ps.read(dst, request{off: a.off, end: h.n.end()})
-	if load {
-		return 0, loads
+	n, end := copy(dst, a.have), h.n.end()
+	for n < len(dst) {
+		more, load := ps.read(dst[n:], request{off: a.off + int64(n), end: end})
+		if n += more; load {
+			a.have = append(a.have, dst[len(a.have):n]...)
+			return 0, loads
+		}
+		if more == 0 {
+			break
+		}
 	}
-	if n == 0 {
+	if a.have = nil; n == 0 {
 		h.n.atEnd()
 	}
 	return n, data
@@ -211,7 +222,10 @@ func (s *Server) poll(in *pollReq) {
 func (h *handle) poll(in *pollReq) uint32 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.polled, h.kh = true, in.Kh
+	if !h.polled || h.kh != in.Kh {
+		h.polled, h.kh = true, in.Kh
+		h.note()
+	}
 	if !h.ready() && in.Flags&pollNotify != 0 {
 		h.n.e.watch(h)
 	}

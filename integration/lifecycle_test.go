@@ -66,8 +66,8 @@ func TestShutdownOfEmptyDaemon(t *testing.T) {
 	d.stop()
 }
 
-// After SIGKILL the next daemon starts over the dead mount, knows what was
-// said, and counts on.
+// When the daemon and the holder of its mount are killed, the next daemon starts
+// over the dead mount, knows what was said, and counts on.
 func TestKilledDaemon(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t, smallRing)
@@ -77,7 +77,9 @@ func TestKilledDaemon(t *testing.T) {
 	reader.awaitText(numbered(25))
 	before := parseSeq(t, d.read("web", "seq"))
 
+	holder := d.mountHolder()
 	d.kill()
+	must(t, syscall.Kill(holder, syscall.SIGKILL))
 	reader.wait()
 	f.watch.awaitEnd()
 	f.abandon()
@@ -269,4 +271,22 @@ func waitsForMount(pid int) bool {
 		}
 	}
 	return false
+}
+
+// A mount namespace made meanwhile, such as a container's, has a copy of the
+// mount. That does not hold up the end of the daemon.
+func TestStopBesideACopyOfTheMount(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can make a mount namespace")
+	}
+	d := startDaemon(t, "")
+	other := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 1000")
+	said, err := other.StdoutPipe()
+	must(t, err)
+	must(t, other.Start())
+	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
+	_, err = said.Read(make([]byte, 6))
+	must(t, err)
+	d.stop()
 }

@@ -127,10 +127,10 @@ func (s *seat) bringPipe() {
 	s.piped = ended(s.pipe)
 }
 
-// taking says whether the daemon says that it reads the pipe.
+// taking says whether the daemon says that it reads the pipe. The mount is not
+// asked: the daemon may be killed meanwhile, and it would wait for the next.
 func (s *seat) taking() bool {
-	status, _ := os.ReadFile(s.d.path("status")) // the daemon may be killed meanwhile
-	return strings.Contains(string(status), "\nweb running ")
+	return strings.Contains(s.d.logfs("status").stdout, "\nweb running ")
 }
 
 func (s *seat) alive() bool { return s.cmd != nil && !isClosed(s.exited) }

@@ -18,8 +18,8 @@ import (
 )
 
 // holdCommand is not for people: the daemon starts it for each run of a service
-// of its configuration, as the parent of the command, which outlives the daemon,
-// and for each FIFO.
+// of its configuration, as the parent of the command, for each FIFO, and for its
+// mount. It outlives the daemon.
 var holdCommand = command{
 	name: daemon.HoldWord,
 	setup: func(*pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
@@ -48,7 +48,11 @@ func runHold() (status int, err error) {
 		return 0, exit.Misusef("this command is for the daemon only: %w", err)
 	}
 	from.Close()
-	if spec.Service.Fifo != "" {
+	switch {
+	case spec.Mount:
+		daemon.KeepMount()
+		return 0, nil
+	case spec.Service.Fifo != "":
 		return 0, holdFifo(terminated, spec)
 	}
 	cmd, streams, err := daemon.StartCommand(spec.Service, unix.SIGTERM)

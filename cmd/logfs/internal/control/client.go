@@ -67,6 +67,9 @@ func (c *Client) Status(w io.Writer) error {
 	return c.ask(request{Do: doStatus}, w)
 }
 
+// Leave has the daemon end and leave everything to another one.
+func (c *Client) Leave() error { return c.ask(request{Do: doLeave}, io.Discard) }
+
 func (c *Client) ask(q request, w io.Writer) error {
 	if err := c.p.send(q); err != nil {
 		return fmt.Errorf("cannot ask the daemon: %w", errno(err))

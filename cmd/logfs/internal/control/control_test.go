@@ -51,6 +51,7 @@ func (d *fakeDaemon) questions() []string {
 
 func (d *fakeDaemon) Rotate(names []string) error { return d.ask("rotate %v", names) }
 func (d *fakeDaemon) Flush(names []string) error  { return d.ask("flush %v", names) }
+func (d *fakeDaemon) Leave() error                { return d.ask("leave") }
 
 func (d *fakeDaemon) Status(w io.Writer) {
 	d.mu.Lock()
@@ -140,7 +141,8 @@ func TestRequests(t *testing.T) {
 	d, path := serve(t)
 	must(t, dial(t, path).Rotate([]string{"web", "db"}))
 	must(t, dial(t, path).Flush(nil))
-	if got := d.questions(); !slices.Equal(got, []string{"rotate [web db]", "flush []"}) {
+	must(t, dial(t, path).Leave())
+	if got := d.questions(); !slices.Equal(got, []string{"rotate [web db]", "flush []", "leave"}) {
 		t.Errorf("asked %q", got)
 	}
 }

@@ -85,6 +85,7 @@ const (
 	doRotate = "rotate"
 	doFlush  = "flush"
 	doStatus = "status"
+	doLeave  = "leave"
 
 	reOK    = "ok"
 	reDone  = "done"

@@ -36,6 +36,12 @@
 // compares these with its files: it stores what is missing, not what is there
 // already, and makes a lost mark of numbers whose lines were in the ring only.
 //
+// The mount is kept by a holder of its own, see mountholder.go, to which a daemon is
+// connected. The next one gets the connection to the kernel and the state of the
+// tree from it, and goes on when all logs are open. So until then it must not look
+// at its mount point: nobody else would answer. A daemon that is asked to leave does
+// the same in order, see leave.go.
+//
 // # Concurrency
 //
 // A Daemon and a Log are safe for concurrent use. Each service has one lock for

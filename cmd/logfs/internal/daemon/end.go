@@ -34,6 +34,9 @@ func (d *Daemon) begin(r *run, pid int) error {
 // unmounts, closes the logs and removes the socket. When hurry is closed, it
 // does not wait for commands any more but kills them.
 func (d *Daemon) Close(hurry <-chan struct{}) error {
+	if d.leaving() {
+		return d.leave()
+	}
 	d.stop()
 	ended := make(chan struct{})
 	go d.hurryUp(hurry, ended)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/control"
 )
 
 // A service of the configuration runs under a holder: a small process that is
@@ -38,6 +39,8 @@ type Holding struct {
 	Socket  string
 	// About says what the command is; it comes back with the run.
 	About string
+	// Mount says that it is the mount that is held, see KeepMount.
+	Mount bool
 }
 
 // about differs for settings of which one needs another command to be started.
@@ -65,6 +68,9 @@ type broughtRun struct {
 func (d *Daemon) runHeld(s *service, j *job) (failed bool) {
 	for {
 		h, err := d.getHeld(s, j)
+		if d.leaving() {
+			return false
+		}
 		if err != nil {
 			return d.cannotStart(s, err)
 		}
@@ -99,6 +105,9 @@ func (d *Daemon) getHeld(s *service, j *job) (broughtRun, error) {
 func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
 	j.children.Go(func() { d.terminate(j, h.pid, h.run.ended, h.run.drained) })
 	<-h.run.ended
+	if h.run.err == control.ErrLeft {
+		return false
+	}
 	e := h.run.how
 	s.events.Info("service ended", "pid", h.pid, how(e))
 	d.awaitHolderEnd(s)
@@ -195,6 +204,8 @@ func (d *Daemon) awaitHolder(s *service, j *job, old bool, died <-chan error) (b
 		select {
 		case h := <-s.brought:
 			return h, nil
+		case <-d.left:
+			return broughtRun{}, errStopping
 		case err := <-died:
 			select {
 			case h := <-s.brought: // and has ended since
