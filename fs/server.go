@@ -25,6 +25,11 @@ type Options struct {
 	ListFollow bool
 	// Status writes the content of the status file.
 	Status func(io.Writer)
+	// Make adds a service, which the tree shows when it returns, and Remove
+	// removes one. The errno in their errors is what the caller of mkdir and
+	// rmdir gets. Nil refuses.
+	Make   func(name string, mode uint32) error
+	Remove func(name string) error
 	Log    *slog.Logger
 
 	onPark func() // for tests: a read waits; nil otherwise
@@ -32,18 +37,19 @@ type Options struct {
 
 // A Server is a mounted tree.
 type Server struct {
-	opts   Options
-	dir    string
-	real   string // dir without symbolic links
-	device string // of the mount, while it is on real
-	owner  fuse.Owner
-	born   time.Time
-	list   atomic.Bool // follow is shown in listings
-	tree   *tree
-	waits  waits
-	dev    device
-	jobs   jobs
-	kept   atomic.Int64 // readers whose file stays open between loads
+	opts    Options
+	dir     string
+	real    string // dir without symbolic links
+	device  string // of the mount, while it is on real
+	owner   fuse.Owner
+	born    time.Time
+	list    atomic.Bool // follow is shown in listings
+	tree    *tree
+	waits   waits
+	writers writers
+	dev     device
+	jobs    jobs
+	kept    atomic.Int64 // readers whose file stays open between loads
 
 	closing sync.Once
 	closed  error
@@ -84,6 +90,7 @@ func Mount(o Options) (*Server, error) {
 	go func() {
 		s.dev.done.Wait()
 		s.dev.close()
+		s.writers.clear()
 		s.tree.clear()
 		close(s.done)
 	}()

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/exit"
@@ -150,7 +151,7 @@ func sameCommand(a, b config.Service) bool {
 // change puts other settings in force.
 func (d *Daemon) change(s *service, want config.Service) {
 	restart := !sameCommand(s.config(), want)
-	s.configure(want)
+	d.configure(s, want)
 	if err := s.log.Configure(d.logOptions(want, s.events)); err != nil {
 		s.events.Warn("not all settings are in force yet", "err", err)
 	}
@@ -168,8 +169,10 @@ func (d *Daemon) change(s *service, want config.Service) {
 }
 
 // configure sets what is read when it is needed, and how the service is shown.
-func (s *service) configure(want config.Service) {
-	looks, err := looksOf(want)
+func (d *Daemon) configure(s *service, want config.Service) {
+	s.accessing.Lock()
+	defer s.accessing.Unlock()
+	looks, err := d.looks(want)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settings = want
@@ -188,6 +191,7 @@ func (d *Daemon) remove(s *service) {
 	d.stopCommand(s)
 	s.log.Release()
 	s.cut()
+	s.writers.shut(s, syscall.ESTALE)
 	s.live.Wait()
 	if err := s.log.Retire(); err != nil {
 		s.events.Error("the log of a removed service was not closed in order", "err", err)
