@@ -158,8 +158,8 @@ func (l *loop) run() {
 		switch {
 		case err == nil && n >= inHeaderSize:
 			l.request(in[:n], out)
-		case errors.Is(err, syscall.ENODEV):
-			return
+		case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ECONNABORTED):
+			return // in between, or while it handed a request over
 		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
 			// ENOENT: the request was taken back before it was read.
 		default:

@@ -163,7 +163,9 @@ func (s *Server) Remove(name string) {
 	s.tree.mu.Unlock()
 	if e != nil {
 		e.end()
-		s.dev.notifyEntry(rootID, name)
+		// The kernel takes it when nobody is changing the root, which may be who
+		// waits for us: mkdir, rmdir.
+		go s.dev.notifyEntry(rootID, name)
 	}
 }
 
