@@ -172,6 +172,11 @@ func (d *Daemon) change(s *service, want config.Service) {
 func (d *Daemon) configure(s *service, want config.Service) {
 	s.accessing.Lock()
 	defer s.accessing.Unlock()
+	d.configureLocked(s, want)
+}
+
+// configureLocked is configure for who holds s.accessing.
+func (d *Daemon) configureLocked(s *service, want config.Service) {
 	looks, err := d.looks(want)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,7 +44,7 @@ func (k sink) SetAccess(a tree.Access) error {
 		s.events.Info("owner, group and mode are not changed that the configuration sets")
 		return syscall.EPERM
 	}
-	l, err := k.d.looks(c)
+	l, err := k.d.looks(unset(c))
 	if err != nil {
 		return err
 	}
@@ -56,12 +56,17 @@ func (k sink) SetAccess(a tree.Access) error {
 	if err := remember(k.d.logdir(c.Name), l); err != nil {
 		return s.verb("change who may read", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.entry != nil {
-		s.entry.Configure(l)
-	}
+	k.d.configureLocked(s, c)
 	return nil
+}
+
+// unset is c without owner, group and mode.
+func unset(c config.Service) config.Service {
+	c.Owner, c.Group = "", ""
+	if c.ModeSet {
+		c.Mode, c.ModeSet = config.Default().Defaults.Mode, false
+	}
+	return c
 }
 
 func (d *Daemon) logdir(service string) string { return filepath.Join(d.o.Config.Store, service) }
