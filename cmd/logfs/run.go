@@ -36,7 +36,7 @@ for as long as COMMAND runs.`,
 	},
 	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
 		var p places
-		order := f.String("order", "pipes", "keep the order of each stream, `pipes`, or also that between them, exact")
+		order := f.String("order", "pipes", "keep the order between stdout and stderr as `WORD` says: about, with pipes, or exact")
 		p.addAlone(f)
 		return func(c *console, f *pflag.FlagSet) (int, error) {
 			if f.ArgsLenAtDash() != 1 || f.NArg() < 2 {
