@@ -14,6 +14,9 @@ import (
 	"logfs/cmd/logfs/internal/exit"
 )
 
+// orders are the values of --order.
+const orders = "pipes|exact"
+
 var runCommand = command{
 	name:    "run",
 	args:    "NAME -- COMMAND...",
@@ -36,7 +39,7 @@ for as long as COMMAND runs.`,
 	},
 	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
 		var p places
-		order := f.String("order", "pipes", "keep the order between stdout and stderr as `WORD` says: about, with pipes, or exact")
+		order := f.String("order", "pipes", "keep the order between stdout and stderr about right, or exact: `"+orders+"`")
 		p.addAlone(f)
 		return func(c *console, f *pflag.FlagSet) (int, error) {
 			if f.ArgsLenAtDash() != 1 || f.NArg() < 2 {
