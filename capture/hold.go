@@ -506,8 +506,9 @@ func (h *Hold) cool() {
 	}
 }
 
-// Begin notes that the records first to next-1 are about to be stored.
-func (h *Hold) Begin(what Doing, first, next uint64) {
+// Begin notes that the records first to next-1 are about to be stored. If they
+// are not the whole batch that was handed on, rest is what comes behind them.
+func (h *Hold) Begin(what Doing, first, next uint64, rest []Piece) {
 	if !h.lock() {
 		return
 	}
@@ -517,7 +518,7 @@ func (h *Hold) Begin(what Doing, first, next uint64) {
 	case StartMark:
 		b.Taken = h.starting
 	case OutLines, ErrLines:
-		b.Taken = h.reach[what-1]
+		b.Taken = h.reach[what-1] - uint64(length(rest))
 	}
 	if !h.extend(b) {
 		h.insert(b)

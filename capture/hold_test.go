@@ -87,7 +87,7 @@ func (l *lineFile) Take(batch []Piece, _ func()) {
 		}
 		l.buf = append(l.buf, '\n')
 	}
-	l.hold.Begin(Doing(batch[0].Stream), l.next, l.next+uint64(len(batch)))
+	l.hold.Begin(Doing(batch[0].Stream), l.next, l.next+uint64(len(batch)), nil)
 	if _, err := l.file.Write(l.buf); err != nil {
 		panic(err)
 	}
@@ -242,7 +242,7 @@ type holding struct {
 }
 
 func (h *holding) Take(batch []Piece, goOn func()) {
-	h.hold.Begin(Doing(batch[0].Stream), 1, 1+uint64(len(batch)))
+	h.hold.Begin(Doing(batch[0].Stream), 1, 1+uint64(len(batch)), nil)
 	h.Sink.Take(batch, goOn)
 	h.hold.Stored(1 + uint64(len(batch)))
 }
@@ -281,10 +281,10 @@ func TestHoldCountsWhatIsLost(t *testing.T) {
 	files := newHold(t)
 	h := openAgain(t, files)
 	h.Starting(7, 1)
-	h.Begin(StartMark, 99, 100)
+	h.Begin(StartMark, 99, 100, nil)
 	h.Stored(100)
 	for i := range uint64(maxBatches + 10) {
-		h.Begin(OutLines+Doing(i%2), 100+i, 101+i) // and the disk is stuck
+		h.Begin(OutLines+Doing(i%2), 100+i, 101+i, nil) // and the disk is stuck
 	}
 	for _, tt := range []struct{ next, lost uint64 }{{100, 10}, {103, 7}, {110, 0}, {120, 0}} {
 		h = openAgain(t, files)
@@ -309,7 +309,7 @@ func TestBatchesAreStoredAgainInOrder(t *testing.T) {
 		lines := strings.Count(text, "\n")
 		h.add(s, []byte(text))
 		h.took(s, len(text)-1-strings.LastIndex(text, "\n"))
-		h.Begin(Doing(s), uint64(1+len(all)), uint64(1+len(all)+lines))
+		h.Begin(Doing(s), uint64(1+len(all)), uint64(1+len(all)+lines), nil)
 		all = append(all, strings.Split(text, "\n")[:lines]...)
 	}
 	for next := uint64(1); next <= uint64(1+len(all)); next++ {
@@ -343,7 +343,7 @@ type numbering struct {
 }
 
 func (n *numbering) Take(batch []Piece, goOn func()) {
-	n.hold.Begin(Doing(batch[0].Stream), n.next, n.next+uint64(len(batch)))
+	n.hold.Begin(Doing(batch[0].Stream), n.next, n.next+uint64(len(batch)), nil)
 	n.next += uint64(len(batch))
 	n.Sink.Take(batch, goOn)
 }

@@ -29,6 +29,12 @@
 // takes its time there, another loop takes its place. A write that has to wait
 // for room does so on a goroutine, and so do all requests of verbs.go.
 //
+// The next process. A mount outlives the process that serves it if another one
+// keeps the connection and the state, which is memory: see state.go for what is
+// in it, note.go for when it is written, and takeover.go for how a process goes on.
+// Who adds what the kernel knows by a number, or what a reader's place depends on,
+// has to note it there.
+//
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
 // waiting.waking, handle.mu, node.mu, waiting.mu, view.mu, the ring's. tree.mu,

@@ -15,7 +15,7 @@ const (
 	refused      = fuse.EPERM
 	again        = fuse.Status(syscall.EAGAIN)
 	interrupted  = fuse.Status(syscall.EINTR)
-	noHandle     = fuse.Status(syscall.EBADF)
+	notConnected = fuse.Status(syscall.ENOTCONN)
 )
 
 // statusOf is what the kernel is told of an error of those whom the tree asks:

@@ -344,15 +344,16 @@ func TestStuckDisk(t *testing.T) {
 	m.count(1, 1)
 	var cats []*exec.Cmd
 	for range 2 * maxJobs {
-		cat := exec.Command("sh", "-c", "exec <"+m.path("follow")+"; read -r line; echo $line; kill -STOP $$; exec cat")
-		out, err := cat.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		cat := exec.Command("sh", "-c", "exec <"+m.path("follow")+"; read -r line; kill -STOP $$; exec cat")
 		if err := cat.Start(); err != nil {
 			t.Fatal(err)
 		}
-		out.Read(make([]byte, 10))
+		var st syscall.WaitStatus
+		for !st.Stopped() {
+			if _, err := syscall.Wait4(cat.Process.Pid, &st, syscall.WUNTRACED, nil); err != nil && err != syscall.EINTR {
+				t.Fatal(err)
+			}
+		}
 		cats = append(cats, cat)
 	}
 	m.count(2, 1000)

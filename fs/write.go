@@ -120,7 +120,7 @@ func (r *raw) openWriter(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Statu
 	if in.Flags&syscall.O_ACCMODE == syscall.O_RDWR {
 		h = newHandle(n)
 	}
-	out.Fh = r.s.tree.addHandle(h)
+	out.Fh = r.s.tree.addHandle(h, in.Unique)
 	if !r.s.writers.add(out.Fh, w) {
 		w.Close()
 	}
@@ -154,8 +154,8 @@ func (d *device) wrote(unique uint64, size int) {
 // so in a goroutine.
 func (s *Server) write(l *loop, in *fuse.WriteIn, text []byte) bool {
 	w := s.writers.find(in.Fh)
-	if w == nil {
-		s.dev.fail(in.Unique, noHandle)
+	if w == nil { // of a process before this one, which knew who writes
+		s.dev.fail(in.Unique, notConnected)
 		return true
 	}
 	l.writing.unique, l.writing.size = in.Unique, len(text)

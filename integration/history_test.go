@@ -14,15 +14,23 @@ import (
 // through dozens of archives that are rotated and compressed under him. He
 // gets every line once, in order, and does not notice.
 func TestStoppedFollowerIsFedFromArchives(t *testing.T) {
-	for _, way := range []string{"none", "gzip", "zstd"} {
-		t.Run(way, func(t *testing.T) {
-			d := startDaemon(t, `
+	for _, tt := range []struct {
+		compress, size  string
+		stops, archives int
+	}{
+		{"none", "128KiB", 1, 40},
+		{"gzip", "128KiB", 1, 40},
+		{"zstd", "128KiB", 1, 40},
+		{"zstd", "32KiB", 20, 200},
+	} {
+		t.Run(fmt.Sprintf("%s %d", tt.compress, tt.archives), func(t *testing.T) {
+			d := startDaemon(t, fmt.Sprintf(`
 [service.web]
 ring-lines = 1000
-size = "128KiB"
+size = %q
 keep = 1000
-compress = "`+way+`"
-`)
+compress = %q
+`, tt.size, tt.compress))
 			f := d.feed("web")
 			f.say("line 1")
 			out := filepath.Join(d.dir, "out")
@@ -30,18 +38,26 @@ compress = "`+way+`"
 			must(t, cat.Start())
 			t.Cleanup(func() { _ = cat.Process.Kill(); _ = cat.Wait() })
 			eventually(t, func() string { return "the first line" }, func() bool { return fileSize(out) > 0 })
-			must(t, cat.Process.Signal(syscall.SIGSTOP))
 			const last = 200_000
-			var lines strings.Builder
-			for i := 2; i <= last; i++ {
-				fmt.Fprintf(&lines, "line %d\n", i)
+			size := fileSize(out)
+			for stop := range tt.stops {
+				eventually(t, func() string { return "more lines" }, func() bool { return stop == 0 || fileSize(out) > size })
+				must(t, cat.Process.Signal(syscall.SIGSTOP))
+				from, to := 2+(last-1)*stop/tt.stops, 1+(last-1)*(stop+1)/tt.stops
+				var lines strings.Builder
+				for i := from; i <= to; i++ {
+					fmt.Fprintf(&lines, "line %d\n", i)
+				}
+				f.write(lines.String())
+				f.watch.await(fmt.Sprintf("\nline %d\n", to))
+				if size = fileSize(out); stop < tt.stops-1 {
+					must(t, cat.Process.Signal(syscall.SIGCONT))
+				}
 			}
-			f.write(lines.String())
-			f.watch.await(fmt.Sprintf("\nline %d\n", last))
-			packed := map[string]string{"none": "@*.s", "gzip": "@*.s.gz", "zstd": "@*.s.zst"}[way]
-			eventually(t, func() string { return "40 archives " + packed }, func() bool {
+			packed := map[string]string{"none": "@*.s", "gzip": "@*.s.gz", "zstd": "@*.s.zst"}[tt.compress]
+			eventually(t, func() string { return fmt.Sprintf("%d archives %s", tt.archives, packed) }, func() bool {
 				archives, _ := filepath.Glob(filepath.Join(d.store, "web", packed))
-				return len(archives) >= 40
+				return len(archives) >= tt.archives
 			})
 			must(t, cat.Process.Signal(syscall.SIGCONT))
 			eventually(t, func() string { return fmt.Sprintf("line %d, have %d bytes", last, fileSize(out)) }, func() bool {

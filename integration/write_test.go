@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sh runs a shell command beside the mount, which is m, and returns what it
+// try runs a shell command beside the mount, which is m, and returns what it
 // printed, errors included.
-func (d *daemon) sh(script string, as ...int) (string, error) {
+func (d *daemon) try(script string, as ...int) (string, error) {
 	cmd := exec.Command("sh", "-c", "cd "+d.dir+" && "+script)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	if len(as) > 0 {
@@ -25,20 +25,20 @@ func (d *daemon) sh(script string, as ...int) (string, error) {
 	return string(out), err
 }
 
-// do is sh for what has to work.
+// do is try for what has to work.
 func (d *daemon) do(script string, as ...int) string {
 	d.t.Helper()
-	out, err := d.sh(script, as...)
+	out, err := d.try(script, as...)
 	if err != nil {
 		d.t.Fatalf("%s: %v\n%s", script, err, out)
 	}
 	return out
 }
 
-// refuses is sh for what has to fail with an error that says want.
+// refuses is try for what has to fail with an error that says want.
 func (d *daemon) refuses(want, script string, as ...int) {
 	d.t.Helper()
-	if out, err := d.sh(script, as...); err == nil || !strings.Contains(out, want) {
+	if out, err := d.try(script, as...); err == nil || !strings.Contains(out, want) {
 		d.t.Errorf("%s: %v, %q, want an error that says %q", script, err, out, want)
 	}
 }
@@ -284,11 +284,14 @@ func TestWriterWaitsForTheDisk(t *testing.T) {
 	}
 }
 
-// Writes fail when the daemon is gone, and nothing is left of the writer that
-// could harm the next daemon.
+// Writes fail when the daemon is gone, also when there is another, and nothing is
+// left of the writer that could harm that.
 func TestWriterWithoutDaemon(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(*daemon){"ends": (*daemon).stop, "is killed": (*daemon).kill} {
+	for name, replace := range map[string]func(*daemon){
+		"ends":      func(d *daemon) { d.stop() },
+		"is killed": func(d *daemon) { d.kill(); d.start() },
+	} {
 		t.Run(name, func(t *testing.T) {
 			d := startDaemon(t, writable)
 			w, err := unix.Open(d.path("job", "current"), unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0)
@@ -297,11 +300,13 @@ func TestWriterWithoutDaemon(t *testing.T) {
 			if _, err := unix.Write(w, []byte("whole\nhalf")); err != nil {
 				t.Fatal(err)
 			}
-			end(d)
+			replace(d)
 			if _, err := unix.Write(w, []byte("late\n")); err != unix.ENOTCONN {
-				t.Errorf("a write without daemon: %v, want ENOTCONN", err)
+				t.Errorf("a write without its daemon: %v, want ENOTCONN", err)
 			}
-			d.start()
+			if !d.running() {
+				d.start()
+			}
 			d.do("echo again >>m/job/current")
 			got := d.awaitEnds("job", map[string]int{"ends": 2, "is killed": 1}[name])
 			if !strings.Contains(got, "o;whole\n") || !strings.Contains(got, ",2,") || strings.Contains(got, "late") ||

@@ -15,7 +15,7 @@ import (
 
 // How often a daemon that is gone is looked for; after how long that is said; and
 // how long it is looked for once the run has ended: while there are lines that it
-// should get, or its exit mark only.
+// should get, or its exit mark only, which nobody may come for.
 const (
 	firstLook    = 20 * time.Millisecond
 	lastLook     = 250 * time.Millisecond
@@ -32,6 +32,9 @@ type Next struct {
 	Say func(string)
 	// Waits is how many bytes of the run no daemon has stored.
 	Waits func() int
+	// Stays says that a run is over only when Exit was called: until then the
+	// next daemon is looked for, however long that takes.
+	Stays bool
 }
 
 // A Held is a run whose pipes this process keeps open, with a Hold, so that the
@@ -137,7 +140,7 @@ func (h *Held) Wait() error {
 		if !goesOn(err) {
 			return err
 		}
-		if err := h.findNext(); err != nil {
+		if err := h.findNext(errors.Is(err, ErrLeft)); err != nil {
 			return err
 		}
 	}
@@ -163,7 +166,7 @@ func (h *Held) letGo() {
 
 // findNext attaches to the next daemon, for as long as it takes while the
 // service runs.
-func (h *Held) findNext() error {
+func (h *Held) findNext(inOrder bool) error {
 	h.letGo()
 	began, said := time.Now(), false
 	var since time.Time // when the run was over
@@ -179,7 +182,7 @@ func (h *Held) findNext() error {
 			since = time.Now()
 		}
 		if !since.IsZero() {
-			if err := h.giveUp(time.Since(since)); err != nil {
+			if err := h.giveUp(time.Since(since), inOrder); err != nil {
 				return err
 			}
 		}
@@ -199,6 +202,9 @@ func (h *Held) over() bool {
 		return true
 	default:
 	}
+	if h.next.Stays {
+		return false
+	}
 	fds := make([]unix.PollFd, len(h.attach.Streams))
 	for i, f := range h.attach.Streams {
 		fds[i].Fd = int32(f.Fd())
@@ -215,13 +221,15 @@ func (h *Held) over() bool {
 }
 
 // giveUp is why the run, which is over for so long, waits for no other daemon.
-func (h *Held) giveUp(waited time.Duration) error {
+// One that has ended in order, and left nothing but the exit mark to be done, is
+// hardly followed by another.
+func (h *Held) giveUp(waited time.Duration, inOrder bool) error {
 	n := h.next.Waits()
 	switch {
-	case n > 0 && waited > linePatience:
+	case waited > linePatience:
 		return fmt.Errorf("the daemon is gone, and no other came for %v: %d bytes are lost", linePatience, n)
-	case n == 0 && waited > markPatience:
-		return errors.New("the daemon is gone, and no other came for the exit mark")
+	case n == 0 && inOrder && waited > markPatience:
+		return errors.New("the daemon has ended, and no other came for the exit mark")
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func TestCutOffUnderAHold(t *testing.T) {
 	l := newLogTest(t)
 	l.BeginRun(hold, 42)
 	l.Take(pieces("a", "b"), noStall)
-	hold.Begin(capture.OutLines, 2, 6)
+	hold.Begin(capture.OutLines, 2, 6, nil)
 	hold.Stored(6) // and c, d, which the disk never had
 	l.crashTo(t, filepath.Join(t.TempDir(), "web"), "", "another boot\n")
 	if held := l.Resume(hold, 42); held.Lost != 2 || held.Run != 1 {

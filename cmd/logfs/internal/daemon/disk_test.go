@@ -441,3 +441,30 @@ func TestFloodWaitsForAShortStall(t *testing.T) {
 		}
 	})
 }
+
+// One read can hold more lines than the ring.
+func TestBatchLargerThanTheRingWaitsForAShortStall(t *testing.T) {
+	onBadDisk(t, "drop", ring.Limits{Lines: 20}, false, func(t *testing.T, l *logTest) {
+		gate := l.disk.shut()
+		goneOn, done := make(chan struct{}), make(chan struct{})
+		go l.Take(pieces(line(1)), func() { close(goneOn) })
+		<-gate.entered
+		<-goneOn
+		var lines []string
+		for i := 2; i <= 500; i++ {
+			lines = append(lines, line(i))
+		}
+		go func() {
+			l.Take(pieces(lines...), noStall)
+			close(done)
+		}()
+		time.Sleep(diskPatience / 2)
+		l.disk.open()
+		<-done
+		synctest.Wait()
+		same(t, "stored", stored(t, l.dir), want(1, 500))
+		if l.Lost() != 0 || l.warnings() != 0 {
+			t.Errorf("lost %d, logged %s", l.Lost(), l.events)
+		}
+	})
+}

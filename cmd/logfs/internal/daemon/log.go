@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -177,43 +178,64 @@ func (s heldSink) Take(batch []capture.Piece, goOn func()) { s.take(s.hold, batc
 
 func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	l.mu.Lock()
-	for l.waitsLocked() {
-		l.changed.Wait()
-	}
-	l.storeLocked(hold, batch, goOn)
+	l.takeBatchLocked(context.Background(), hold, batch, goOn)
 }
 
-// storeLocked stores a batch that does not have to wait, and gives the lock
-// back.
-func (l *Log) storeLocked(hold *capture.Hold, batch []capture.Piece, goOn func()) {
-	if len(batch) == 0 {
-		l.mu.Unlock()
-		return
+// takeBatchLocked takes a batch and gives the lock back. When ctx is done it waits for
+// no room any more.
+func (l *Log) takeBatchLocked(ctx context.Context, hold *capture.Hold, batch []capture.Piece, goOn func()) {
+	for len(batch) > 0 {
+		for l.writer.flying || l.waitsLocked() && ctx.Err() == nil {
+			l.changed.Wait()
+		}
+		n := l.partLocked(batch)
+		b := l.encodeLocked(batch[:n])
+		l.noteLocked(hold, capture.Doing(batch[0].Stream), b, batch[n:])
+		batch = batch[n:]
+		if !l.writer.late {
+			l.launchLocked(b, goOn)
+			l.mu.Unlock()
+			l.fly()
+			return
+		}
+		l.queueLocked(b)
 	}
+	l.mu.Unlock()
+}
+
+// partLocked is how many pieces are taken at once. While the writer is late that
+// is a quarter of what the ring has room for: it must not give up lines of the
+// same batch before anybody has waited for the disk.
+func (l *Log) partLocked(batch []capture.Piece) (n int) {
+	if !l.writer.late {
+		return len(batch)
+	}
+	limits := l.ring.Limits()
+	lines, room := max(limits.Lines/4, 1), limits.Bytes/4
+	for n < min(len(batch), lines) && (n == 0 || room > 0) {
+		room -= int64(record.Overhead + len(batch[n].Text))
+		n++
+	}
+	return n
+}
+
+func (l *Log) encodeLocked(batch []capture.Piece) *ring.Batch {
 	first := l.stamps.take(l.clock(), len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
 		b.Add(first+record.Stamp(i), kindOf(p.Stream), p.More, p.Text)
 	}
-	l.noteLocked(hold, capture.Doing(batch[0].Stream), b)
-	if l.writer.late {
-		l.queueLocked(b)
-		l.mu.Unlock()
-		return
-	}
-	l.launchLocked(b, goOn)
-	l.mu.Unlock()
-	l.fly()
+	return b
 }
 
 // noteLocked has the hold know which numbers b has, and be told when they are in
-// the files.
-func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch) {
+// the files. rest is what of the lines has none yet.
+func (l *Log) noteLocked(hold *capture.Hold, what capture.Doing, b *ring.Batch, rest []capture.Piece) {
 	if hold == nil {
 		return
 	}
-	hold.Begin(what, b.First(), b.Next())
+	hold.Begin(what, b.First(), b.Next(), rest)
 	if w := &l.writer; !slices.Contains(w.holds, hold) {
 		w.holds = append(w.holds, hold)
 	}
@@ -326,7 +348,7 @@ func (l *Log) storeMarkAt(at func() record.Stamp, hold *capture.Hold, what captu
 	t := l.stamps.take(at(), 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
-	l.noteLocked(hold, what, b)
+	l.noteLocked(hold, what, b, nil)
 	if l.writer.late {
 		l.noteStartLocked(b, t)
 		l.queueLocked(b)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"syscall"
@@ -30,29 +31,29 @@ var pieceLists = sync.Pool{New: func() any { return new([]capture.Piece) }}
 // In both cases it has taken nothing.
 func (l *Log) takeText(ctx context.Context, t *text, b []byte, goOn func()) (done bool, err error) {
 	l.mu.Lock()
-	if ctx != nil {
-		defer context.AfterFunc(ctx, l.tell)()
-	}
-	for l.waitsLocked() {
-		switch {
-		case l.writer.flying:
-		case ctx == nil:
-			l.mu.Unlock()
-			return false, nil
-		case ctx.Err() != nil:
-			l.mu.Unlock()
-			return false, syscall.EINTR
-		}
+	for l.writer.flying {
 		l.changed.Wait()
 	}
-	if t.over != nil {
+	if ctx == nil && l.writer.late {
 		l.mu.Unlock()
-		return true, t.over
+		return false, nil
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	} else {
+		defer context.AfterFunc(ctx, l.tell)()
+	}
+	for l.waitsLocked() && (l.writer.flying || ctx.Err() == nil) {
+		l.changed.Wait()
+	}
+	if l.waitsLocked() || t.over != nil {
+		defer l.mu.Unlock()
+		return true, cmp.Or(t.over, error(syscall.EINTR))
 	}
 	t.splitter.SetLimit(l.LineLimit())
 	pieces := pieceLists.Get().(*[]capture.Piece)
 	*pieces = t.splitter.Split(b, (*pieces)[:0])
-	l.storeLocked(nil, *pieces, goOn)
+	l.takeBatchLocked(ctx, nil, *pieces, goOn)
 	if cap(*pieces) <= keptPieces {
 		pieceLists.Put(pieces)
 	}
@@ -63,15 +64,12 @@ func (l *Log) takeText(ctx context.Context, t *text, b []byte, goOn func()) (don
 // It waits for as long as it has to.
 func (l *Log) endText(t *text, why error) {
 	l.mu.Lock()
-	for l.waitsLocked() && t.over == nil {
-		l.changed.Wait()
-	}
 	if t.over != nil {
 		l.mu.Unlock()
 		return
 	}
 	t.over = why
-	l.storeLocked(nil, t.splitter.Finish(nil), func() {})
+	l.takeBatchLocked(context.Background(), nil, t.splitter.Finish(nil), func() {})
 }
 
 // tell has those look again who wait.
