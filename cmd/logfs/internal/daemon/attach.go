@@ -33,6 +33,9 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 	if a.Service {
 		r.hurry = s.hurry(r.hurry)
 	}
+	if a.Kind == control.Written {
+		r.arrived = s.writers.expect()
+	}
 	return &attached{run: r, daemon: d, own: a.Service, about: a.About}, nil
 }
 
@@ -52,6 +55,9 @@ func (d *Daemon) reserve(a control.Attach) (*service, error) {
 	defer d.gate.RUnlock()
 	if d.stopping {
 		return nil, exit.With(exit.Refused, errStopping)
+	}
+	if a.Kind == control.Written && d.mounted() == nil {
+		return nil, exit.Refusedf("cannot have a command write to the mount: nothing is mounted")
 	}
 	s, err := d.service(a.Name)
 	if err != nil {
@@ -83,6 +89,9 @@ type attached struct {
 	about  string    // what its command is
 	once   sync.Once // Start or Detach, whichever comes first
 }
+
+// Mount implements control.Mounted.
+func (a *attached) Mount() string { return a.daemon.o.Config.Mount }
 
 // Start begins the run.
 func (a *attached) Start(pid int) error {
@@ -131,4 +140,7 @@ func (a *attached) giveUp() {
 	closeAll(a.streams)
 	a.hold.Close()
 	a.svc.release()
+	if a.arrived != nil {
+		a.arrived()
+	}
 }

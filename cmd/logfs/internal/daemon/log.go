@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -177,8 +178,14 @@ func (s heldSink) Take(batch []capture.Piece, goOn func()) { s.take(s.hold, batc
 
 func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	l.mu.Lock()
+	l.takeBatchLocked(context.Background(), hold, batch, goOn)
+}
+
+// takeBatchLocked takes a batch and gives the lock back. When ctx is done it waits for
+// no room any more.
+func (l *Log) takeBatchLocked(ctx context.Context, hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	for len(batch) > 0 {
-		for l.waitsLocked() {
+		for l.writer.flying || l.waitsLocked() && ctx.Err() == nil {
 			l.changed.Wait()
 		}
 		n := l.partLocked(batch)
@@ -259,10 +266,22 @@ func kindOf(s capture.Stream) record.Kind {
 // BeginRun writes the start mark of a new run and returns its number. What a
 // killed daemon left without exit mark stays as it is. The Hold may be nil.
 func (l *Log) BeginRun(hold *capture.Hold, pid int) (run uint64) {
+	return l.beginRun(hold, func(dst []byte, run uint64) []byte { return record.AppendStart(dst, run, pid) })
+}
+
+// BeginWrittenRun is BeginRun for a run that a process of the user uid begins by
+// opening a file.
+func (l *Log) BeginWrittenRun(pid int, uid uint32) {
+	l.beginRun(nil, func(dst []byte, run uint64) []byte {
+		return record.AppendUser(record.AppendStart(dst, run, pid), uid)
+	})
+}
+
+func (l *Log) beginRun(hold *capture.Hold, text func(dst []byte, run uint64) []byte) (run uint64) {
 	l.storeMark(hold, capture.StartMark, func(dst []byte) []byte {
 		run = l.ring.Run() + 1
 		hold.Starting(run, l.now().UnixNano())
-		return record.AppendStart(dst, run, pid)
+		return text(dst, run)
 	})
 	return run
 }
@@ -293,7 +312,15 @@ func (l *Log) Resume(hold *capture.Hold, pid int) capture.Held {
 // EndRun writes the exit mark and brings the run to stable storage, unless the
 // disk takes too long.
 func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
+	l.markEnd(hold, e)
+	l.syncEnd()
+}
+
+func (l *Log) markEnd(hold *capture.Hold, e record.Exit) {
 	l.storeMark(hold, capture.ExitMark, func(dst []byte) []byte { return record.AppendExit(dst, e) })
+}
+
+func (l *Log) syncEnd() {
 	if l.late() || !l.tried.CompareAndSwap(false, true) {
 		return // the warning is out
 	}

@@ -35,6 +35,7 @@ type run struct {
 	began   time.Time
 	hurry   <-chan struct{}         // closed when the daemon ends
 	cancel  context.CancelCauseFunc // ends capture with what the pipes hold
+	arrived func()                  // lets those write whom the run is for; of kind Written
 
 	words   chan word     // how the run ended; the first counts
 	drained chan struct{} // closed when capture has ended
@@ -88,6 +89,12 @@ func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
 	if held.Began > 0 {
 		r.began = time.Unix(0, held.Began)
 	}
+	if r.kind == control.Written {
+		r.arrived()
+		r.holders.Store(1)
+		live.Go(func() { r.finish(ctx) })
+		return
+	}
 	capturing, cancel := context.WithCancelCause(ctx)
 	r.cancel = cancel
 	if r.kind == control.Pipe {
@@ -138,6 +145,9 @@ func (r *run) finish(ctx context.Context) {
 	case w = <-r.words:
 	case <-ctx.Done():
 		w = word{linger: linger, err: errStopped}
+	}
+	if r.kind == control.Written {
+		r.svc.writers.await(r)
 	}
 	r.awaitPipes(w.linger)
 	if ctx.Err() != nil && r.hold != nil && !w.exit.Known {

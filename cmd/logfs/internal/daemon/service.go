@@ -37,6 +37,9 @@ type service struct {
 	job    *job    // runs the command; nil without. Guarded by Daemon.reloading
 	intake *intake // captures the input; likewise
 
+	writers   writers
+	accessing sync.Mutex // held while owner and mode change
+
 	mu       sync.Mutex // guards the following; never held over I/O
 	settings config.Service
 	state    State
@@ -173,10 +176,14 @@ func (s *service) begin(hold *capture.Hold, pid int) (held capture.Held) {
 		s.release()
 		return held
 	}
+	s.running(pid)
+	return held
+}
+
+func (s *service) running(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid, s.taken = Running, pid, true
-	return held
 }
 
 // leave leaves a run to the next daemon.
@@ -190,6 +197,10 @@ func (s *service) leave() {
 // end ends the run in log and state.
 func (s *service) end(hold *capture.Hold, e record.Exit) {
 	s.log.EndRun(hold, e)
+	s.ended(e)
+}
+
+func (s *service) ended(e record.Exit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid = ended(e), 0
