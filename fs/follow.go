@@ -153,13 +153,21 @@ func (p *park) finish() {
 	p.h.n.e.unpark(p)
 }
 
-// readCurrent is answer for current and seq.
+// readCurrent is answer for current and seq. Reads are full up to the end, also
+// those that need several loads: tac and tar take a short one for an error.
 func (h *handle) readCurrent(ps *pass, dst []byte, a *reading) (int, verdict) {
-	n, load := ps.read(dst, request{off: a.off, end: h.n.end()})
-	if load {
-		return 0, loads
+	n, end := copy(dst, a.have), h.n.end()
+	for n < len(dst) {
+		more, load := ps.read(dst[n:], request{off: a.off + int64(n), end: end})
+		if n += more; load {
+			a.have = append(a.have, dst[len(a.have):n]...)
+			return 0, loads
+		}
+		if more == 0 {
+			break
+		}
 	}
-	if n == 0 {
+	if a.have = nil; n == 0 {
 		h.n.atEnd()
 	}
 	return n, data

@@ -83,6 +83,8 @@ type reading struct {
 	// pass is the one whose lines it waits for: no other read may use it.
 	// Guarded by handle.mu.
 	pass *pass
+	// have is what was read from disk already, if that is not enough.
+	have []byte
 }
 
 // nonblock says that the file was open with O_NONBLOCK.

@@ -25,9 +25,10 @@ func (d *daemon) frailStore() (cut func()) {
 	replace := d.loopDisk(d.store, image)
 	return func() {
 		t.Helper()
+		holder := d.mountHolder()
 		shutDown(t, d.store)
 		d.kill()
-		d.killServices() // and whoever outlives it
+		must(t, unix.Kill(holder, unix.SIGKILL))
 		if res := runCommand(t, nil, dir, "cp", image, left); res.status != 0 {
 			t.Fatalf("cp: %s", res.stderr)
 		}

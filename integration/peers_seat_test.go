@@ -127,9 +127,9 @@ func (s *seat) bringPipe() {
 	s.piped = ended(s.pipe)
 }
 
-// taking says whether the daemon says that it reads the pipe.
+// taking says whether the daemon says that it reads the pipe. The mount is not
+// asked: the daemon may be killed meanwhile, and it would wait for the next.
 func (s *seat) taking() bool {
-	// Not by the mount, where that waits: the daemon may be killed meanwhile.
 	return strings.Contains(s.d.logfs("status").stdout, "\nweb running ")
 }
 

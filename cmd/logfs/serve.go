@@ -111,6 +111,7 @@ func (s *serving) untilEnd(d *daemon.Daemon) {
 		case sig = <-s.received:
 		case <-d.Left():
 			s.options.Log.Info("leaving everything to another daemon")
+			reload.end()
 			return
 		}
 		log := s.options.Log.With("signal", sig)

@@ -40,6 +40,8 @@ const leaveFlush = 2 * time.Second
 func (d *Daemon) leave() error {
 	_ = patiently(leaveFlush, func() error { return d.Flush(nil) })
 	d.stop()
+	d.reloading.Lock() // one that is under way ends soon
+	d.reloading.Unlock()
 	d.leaveIntakes()
 	return d.finish()
 }
