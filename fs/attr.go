@@ -36,11 +36,14 @@ func (r *raw) dirAttr(d directory, a *fuse.Attr) {
 }
 
 // fileAttr fills in what stat says of current, follow and seq. Whoever may
-// search the directory may read them.
+// read the directory may read them, and whoever may write it may write current.
 func (r *raw) fileAttr(n *node, size int64, a *fuse.Attr) {
 	a.Ino = n.e.fileIno(n.v.sel, n.kind)
-	l := n.e.looks()
-	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|l.Mode&0o444, 1, blockSize
+	l, may := n.e.looks(), uint32(0o444)
+	if n.kind == current && n.e.Sink != nil {
+		may = 0o666
+	}
+	a.Mode, a.Nlink, a.Blksize = syscall.S_IFREG|l.Mode&may, 1, blockSize
 	a.Owner = fuse.Owner{Uid: l.Uid, Gid: l.Gid}
 	if n.kind == follow && size <= blockSize {
 		a.Blksize = smallBlock

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"log/slog"
@@ -16,7 +17,14 @@ import (
 // Of the FUSE protocol, what we speak ourselves: see the kernel's
 // include/uapi/linux/fuse.h. go-fuse speaks the rest.
 const (
+	opSetAttr   = 4
+	opMkdir     = 9
+	opRmdir     = 11
+	opOpen      = 14
 	opRead      = 15
+	opWrite     = 16
+	opRelease   = 18
+	opFsync     = 20
 	opInterrupt = 36
 	opPoll      = 40
 
@@ -33,6 +41,8 @@ const (
 	// request can need: max_write and a page.
 	requestSize = maxPayload + 4096
 	replySize   = maxPayload + 4096
+	// smallReply is room for the answer to a request that may wait.
+	smallReply = 1024
 )
 
 // loops is how many goroutines read requests. Each blocks in read(2) on a
@@ -46,10 +56,14 @@ type protocol interface {
 	HandleRequest(in, out [][]byte) (int, fuse.Status)
 }
 
-// own answers requests itself. It returns false for those it leaves to the
-// protocol, and may keep nothing of in beyond the call.
+// own answers requests itself.
 type own interface {
-	handle(hdr *fuse.InHeader, in []byte) bool
+	// handle returns false for those it leaves to the protocol. It may keep
+	// nothing of in beyond the call, which does not wait, or has left l.
+	handle(l *loop, hdr *fuse.InHeader, in []byte) bool
+	// mayWait says whether the protocol may wait with the answer. It gets a
+	// goroutine of its own for it.
+	mayWait(hdr *fuse.InHeader, in []byte) bool
 }
 
 // A device is the connection to the kernel: /dev/fuse, once it is mounted.
@@ -108,17 +122,53 @@ func hello(p protocol, in, out []byte) (answer []byte, err error) {
 // connection aborted.
 func (d *device) serve(p protocol, o own) {
 	for range loops {
-		d.done.Go(func() { d.loop(p, o) })
+		d.startLoop(p, o)
 	}
 }
 
-func (d *device) loop(p protocol, o own) {
-	in, out := make([]byte, requestSize), make([]byte, replySize)
-	for {
+// A loop reads requests and answers them.
+type loop struct {
+	d *device
+	p protocol
+	o own
+
+	// left says that another loop is in its place.
+	left    atomic.Bool
+	writing writing // the WRITE that it answers
+}
+
+func (d *device) startLoop(p protocol, o own) {
+	l := &loop{d: d, p: p, o: o}
+	l.writing.init(l)
+	d.done.Add(1)
+	go func() {
+		defer l.end()
+		l.run()
+	}()
+}
+
+// leave has another loop read requests while this one waits for a disk. It ends
+// when it has come back.
+func (l *loop) leave() {
+	if !l.left.Swap(true) {
+		l.d.startLoop(l.p, l.o)
+		l.d.done.Done()
+	}
+}
+
+func (l *loop) end() {
+	if !l.left.Swap(true) {
+		l.d.done.Done()
+	}
+}
+
+func (l *loop) run() {
+	d, in, out := l.d, make([]byte, requestSize), make([]byte, replySize)
+	for !l.left.Load() {
 		n, err := syscall.Read(d.fd, in)
 		switch {
 		case err == nil && n >= inHeaderSize:
-			d.request(p, o, in[:n], out)
+			l.request(in[:n], out)
 		case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ECONNABORTED):
 			return // unmounted, in order or with force: whoever waits for that is told
 		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
@@ -130,12 +180,23 @@ func (d *device) loop(p protocol, o own) {
 	}
 }
 
-func (d *device) request(p protocol, o own, in, out []byte) {
+func (l *loop) request(in, out []byte) {
+	hdr := (*fuse.InHeader)(unsafe.Pointer(&in[0]))
+	defer l.d.survive(hdr)
+	switch {
+	case l.o.handle(l, hdr, in):
+	case l.o.mayWait(hdr, in):
+		in := bytes.Clone(in)
+		go l.d.ask(l.p, in, make([]byte, smallReply))
+	default:
+		l.d.ask(l.p, in, out)
+	}
+}
+
+// ask has the protocol answer a request.
+func (d *device) ask(p protocol, in, out []byte) {
 	hdr := (*fuse.InHeader)(unsafe.Pointer(&in[0]))
 	defer d.survive(hdr)
-	if o.handle(hdr, in) {
-		return
-	}
 	n, st := p.HandleRequest([][]byte{in}, [][]byte{out})
 	if !st.Ok() {
 		d.log.Error("cannot answer a request of the kernel", "opcode", hdr.Opcode, "status", st.String())

@@ -63,7 +63,8 @@ func (f protocolFunc) HandleRequest(in, out [][]byte) (int, fuse.Status) { retur
 
 type ownFunc func(hdr *fuse.InHeader, in []byte) bool
 
-func (f ownFunc) handle(hdr *fuse.InHeader, in []byte) bool { return f(hdr, in) }
+func (f ownFunc) handle(_ *loop, hdr *fuse.InHeader, in []byte) bool { return f(hdr, in) }
+func (f ownFunc) mayWait(*fuse.InHeader, []byte) bool                { return false }
 
 func none(*fuse.InHeader, []byte) bool { return false }
 

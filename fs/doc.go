@@ -2,8 +2,8 @@
 // directory the same three files, current, follow and seq.
 //
 // Its job: the FUSE tree, and the behaviour of its files that lets unmodified
-// programs read them. It reads rings, and what it is handed as their History,
-// stores nothing, and starts no service. All that it knows of errno values is in errno.go.
+// programs read and write them. It reads rings, and what it is handed as their
+// History, hands what is written to a Sink, stores nothing, and starts no service. All that it knows of errno values is in errno.go.
 //
 // Vocabulary. An entry is one service in the tree. A view is one way to show
 // a ring as bytes: which records (a selection: all, stdout, stderr), and in
@@ -25,6 +25,10 @@
 // EAGAIN if its reader polls, who is told when they are there. Everything that
 // waits for a file or a log happens on these goroutines, without a lock.
 //
+// WRITE is answered by write.go, in the loop that has read it. When the disk
+// takes its time there, another loop takes its place. A write that has to wait
+// for room does so on a goroutine, and so do all requests of verbs.go.
+//
 // The next process. A mount outlives the process that serves it if another one
 // keeps the connection and the state, which is memory: see state.go for what is
 // in it, note.go for when it is written, and takeover.go for how a process goes on.
@@ -34,6 +38,6 @@
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
 // waiting.waking, handle.mu, node.mu, waiting.mu, view.mu, the ring's. tree.mu,
-// waits.mu and jobs.mu are taken last and hold nothing else. Where two
+// waits.mu, writers.mu and jobs.mu are taken last and hold nothing else. Where two
 // nodes meet, and where the writer of a service meets a reader, it is TryLock.
 package fs

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -14,21 +15,26 @@ const (
 	refused      = fuse.EPERM
 	again        = fuse.Status(syscall.EAGAIN)
 	interrupted  = fuse.Status(syscall.EINTR)
+	notConnected = fuse.Status(syscall.ENOTCONN)
 )
 
-// The tree cannot be changed through the mount: root, whom permissions do not
-// stop, is refused here.
+// statusOf is what the kernel is told of an error of those whom the tree asks:
+// the errno in it.
+func statusOf(err error) fuse.Status {
+	if err == nil {
+		return fuse.OK
+	}
+	if errno := syscall.Errno(0); errors.As(err, &errno) && errno != 0 {
+		return fuse.Status(errno)
+	}
+	return fuse.EIO
+}
 
-// SetAttr refuses chmod, chown, truncate and touch.
-func (r *raw) SetAttr(<-chan struct{}, *fuse.SetAttrIn, *fuse.AttrOut) fuse.Status { return refused }
+// What is not in verbs.go cannot be changed through the mount: root, whom
+// permissions do not stop, is refused here.
 
 // Mknod refuses.
 func (r *raw) Mknod(<-chan struct{}, *fuse.MknodIn, string, *fuse.EntryOut) fuse.Status {
-	return refused
-}
-
-// Mkdir refuses.
-func (r *raw) Mkdir(<-chan struct{}, *fuse.MkdirIn, string, *fuse.EntryOut) fuse.Status {
 	return refused
 }
 
@@ -49,9 +55,6 @@ func (r *raw) Link(<-chan struct{}, *fuse.LinkIn, string, *fuse.EntryOut) fuse.S
 
 // Unlink refuses: a line that was said cannot be unsaid.
 func (r *raw) Unlink(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return refused }
-
-// Rmdir refuses.
-func (r *raw) Rmdir(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return refused }
 
 // Rename refuses.
 func (r *raw) Rename(<-chan struct{}, *fuse.RenameIn, string, string) fuse.Status { return refused }

@@ -59,9 +59,12 @@ const (
 	pollOut, pollWrNorm = 0x4, 0x100
 )
 
-// handle answers READ and POLL of follow, and INTERRUPT of parked reads.
-func (s *Server) handle(hdr *fuse.InHeader, in []byte) bool {
+// handle answers READ and POLL of follow, WRITE, and INTERRUPT of those that
+// wait.
+func (s *Server) handle(l *loop, hdr *fuse.InHeader, in []byte) bool {
 	switch {
+	case hdr.Opcode == opWrite && len(in) >= writeHead:
+		return s.write(l, (*fuse.WriteIn)(unsafe.Pointer(&in[0])), in[writeHead:])
 	case hdr.Opcode == opRead && len(in) >= int(unsafe.Sizeof(fuse.ReadIn{})):
 		return s.read((*fuse.ReadIn)(unsafe.Pointer(&in[0])))
 	case hdr.Opcode == opInterrupt && len(in) >= int(unsafe.Sizeof(fuse.InterruptIn{})):

@@ -48,18 +48,34 @@ func mountWith(t *testing.T, limits ring.Limits, disk *files) *mounted {
 
 func mountLog(t *testing.T, limits ring.Limits, disk *files, log *slog.Logger) *mounted {
 	t.Helper()
+	parks := make(chan struct{}, 1)
+	o := Options{Log: log, onPark: func() {
+		select {
+		case parks <- struct{}{}:
+		default:
+		}
+	}}
+	web := Service{Ring: ring.New(limits)}
+	if disk != nil {
+		web.History = disk
+	}
+	m := mountService(t, o, web)
+	m.files, m.parks = disk, parks
+	return m
+}
+
+// mountService mounts web, and fills in what nobody cares about.
+func mountService(t *testing.T, o Options, web Service) *mounted {
+	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse on this machine: nothing of the mount is tested")
 	}
 	dir := t.TempDir()
-	parks := make(chan struct{}, 1)
-	s, err := Mount(Options{Dir: dir, ListFollow: true, Log: log, Status: func(w io.Writer) { fmt.Fprintln(w, "all is well") },
-		onPark: func() {
-			select {
-			case parks <- struct{}{}:
-			default:
-			}
-		}})
+	o.Dir, o.ListFollow, o.Status = dir, true, func(w io.Writer) { fmt.Fprintln(w, "all is well") }
+	if o.Log == nil {
+		o.Log = testLog(t)
+	}
+	s, err := Mount(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,13 +84,9 @@ func mountLog(t *testing.T, limits ring.Limits, disk *files, log *slog.Logger) *
 			t.Error(err)
 		}
 	})
-	m := &mounted{t: t, s: s, ring: ring.New(limits), dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000, files: disk, parks: parks}
-	web := Service{Name: "web", Ring: m.ring, Looks: Looks{Marks: true, Mode: 0o750}, Born: time.Unix(1, 0)}
-	if disk != nil {
-		web.History = disk
-	}
-	m.e, err = s.Add(web)
-	if err != nil {
+	m := &mounted{t: t, s: s, ring: web.Ring, dir: filepath.Join(dir, "web"), stamp: 1795200000_000000000}
+	web.Name, web.Looks, web.Born = "web", Looks{Marks: true, Mode: 0o750}, time.Unix(1, 0)
+	if m.e, err = s.Add(web); err != nil {
 		t.Fatal(err)
 	}
 	return m

@@ -47,7 +47,7 @@ const (
 func (s *Server) interrupt(unique uint64) bool {
 	p := s.waits.find(unique)
 	if p == nil {
-		return false
+		return s.writers.interrupt(unique)
 	}
 	s.look(p, 0)
 	return true
@@ -67,12 +67,16 @@ func (s *Server) look(p *park, times int) {
 		p.finish()
 		s.dev.fail(p.unique, interrupted)
 	default:
-		delay := lookSoon
-		if times >= lookMany {
-			delay = lookLate
-		}
-		p.timer = time.AfterFunc(delay, func() { s.look(p, times+1) })
+		p.timer = time.AfterFunc(lookAgain(times), func() { s.look(p, times+1) })
 	}
+}
+
+// lookAgain is when signals are looked at again that were looked at so often.
+func lookAgain(times int) time.Duration {
+	if times >= lookMany {
+		return lookLate
+	}
+	return lookSoon
 }
 
 // signalEnds says whether a pending signal of the thread tid is caught by it

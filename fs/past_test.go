@@ -357,10 +357,10 @@ func TestStuckDisk(t *testing.T) {
 		cats = append(cats, cat)
 	}
 	m.count(2, 1000)
-	for _, cat := range cats {
-		cat.Process.Signal(syscall.SIGCONT)
-	}
 	for m.e.count.Load() < int64(len(cats)) {
+		for _, cat := range cats {
+			cat.Process.Signal(syscall.SIGCONT) // once more, for who had not stopped yet
+		}
 		if got := m.cat("current"); got != counted(901, 1000) { // the mount answers meanwhile
 			t.Fatalf("current is %.100q", got)
 		}

@@ -121,13 +121,12 @@ func (r *raw) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 // cache, which would show old sizes; without flush, so that a reader that is
 // killed does not wait for us.
 func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	if in.Flags&(syscall.O_ACCMODE|syscall.O_TRUNC) != syscall.O_RDONLY {
-		return fuse.EACCES
-	}
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	r.s.openedBefore(in.Unique)
 	n, x := r.s.tree.node(in.NodeId)
 	switch {
+	case in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY:
+		return r.openWriter(n, in, out)
 	case x != nil:
 		out.Fh = r.s.tree.addHandle(x, in.Unique)
 	case n == nil:
@@ -140,6 +139,7 @@ func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.S
 
 // Release drops a handle.
 func (r *raw) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	r.s.writers.drop(in.Fh)
 	if h, ok := r.s.tree.dropHandle(in.Fh).(*handle); ok {
 		h.close()
 	}

@@ -25,6 +25,11 @@ type Options struct {
 	ListFollow bool
 	// Status writes the content of the status file.
 	Status func(io.Writer)
+	// Make adds a service, which the tree shows when it returns, and Remove
+	// removes one. The errno in their errors is what the caller of mkdir and
+	// rmdir gets. Nil refuses.
+	Make   func(name string, mode uint32) error
+	Remove func(name string) error
 	Log    *slog.Logger
 	// State, if not nil, is shared memory of StateSize bytes, all 0. What it
 	// gets enables another process to go on with the mount: see OpenKept.
@@ -35,18 +40,19 @@ type Options struct {
 
 // A Server is a mounted tree.
 type Server struct {
-	opts   Options
-	dir    string
-	real   string // dir without symbolic links
-	device string // of the mount, while it is on real
-	owner  fuse.Owner
-	born   time.Time
-	list   atomic.Bool // follow is shown in listings
-	tree   *tree
-	waits  waits
-	dev    device
-	jobs   jobs
-	kept   atomic.Int64 // readers whose file stays open between loads
+	opts    Options
+	dir     string
+	real    string // dir without symbolic links
+	device  string // of the mount, while it is on real
+	owner   fuse.Owner
+	born    time.Time
+	list    atomic.Bool // follow is shown in listings
+	tree    *tree
+	waits   waits
+	writers writers
+	dev     device
+	jobs    jobs
+	kept    atomic.Int64 // readers whose file stays open between loads
 
 	protocol  protocol
 	served    sync.Once
@@ -110,6 +116,7 @@ func (s *Server) serve() {
 		go func() {
 			s.dev.done.Wait()
 			s.dev.close()
+			s.writers.clear()
 			s.tree.clear()
 			close(s.done)
 		}()
@@ -199,7 +206,9 @@ func (s *Server) Remove(name string) {
 	s.tree.mu.Unlock()
 	if e != nil {
 		e.end()
-		s.dev.notifyEntry(rootID, name)
+		// The kernel takes it when nobody is changing the root, which may be who
+		// waits for us: mkdir, rmdir.
+		go s.dev.notifyEntry(rootID, name)
 	}
 }
 

@@ -45,6 +45,8 @@ type Service struct {
 	Born time.Time
 	// History gives readers what the ring has dropped; nil if nothing does.
 	History History
+	// Sink captures what is written to current; nil refuses that.
+	Sink Sink
 }
 
 // An Entry is a service in the tree.

@@ -19,6 +19,7 @@ var helpers = map[string]func(args []string) int{
 	"deadlines": readWithDeadlines,
 	"latency":   readLatencies,
 	"emit":      emitLines,
+	"alternate": alternate,
 	"baddisk":   serveBadDisk,
 }
 

@@ -65,6 +65,7 @@ func TestPackage(t *testing.T) {
 	m.reloads()
 	m.restarts()
 	m.captures()
+	m.writes()
 	m.servesUser()
 	m.goes()
 }
@@ -194,6 +195,15 @@ func (m *machine) captures() {
 	m.eventually("tail -n 1 /mnt/logs/web/current", " killed by SIGTERM after ")
 }
 
+// writes: systemd appends to the files of the mount itself, under the strict
+// drop-in too.
+func (m *machine) writes() {
+	m.t.Helper()
+	m.do("mkdir /mnt/logs/job && systemd-run --quiet --wait --unit=job -p StandardOutput=append:/mnt/logs/job/current " +
+		"-p StandardError=append:/mnt/logs/job/stderr/current sh -c 'echo 1; echo 2 >&2; echo 3'")
+	m.eventually("cat /mnt/logs/job/current", " uid 0 --\n1\n2\n3\n-- job run 1 ended after ")
+}
+
 // servesUser: a plain user's manager runs a daemon of his own.
 func (m *machine) servesUser() {
 	m.t.Helper()
@@ -221,7 +231,7 @@ func (m *machine) goes() {
 	m.is("ls /etc/logfs/logfs.toml", "/etc/logfs/logfs.toml\n")
 	m.do("dpkg --no-triggers -P logfs")
 	m.is(ours, "/var/log/logfs\n")
-	if got := m.do("logfs=/var/log/logfs; ls $logfs"); got != "web\nwho\n" {
+	if got := m.do("logfs=/var/log/logfs; ls $logfs"); got != "job\nweb\nwho\n" {
 		m.t.Errorf("the store holds %q after the purge, want the logs", got)
 	}
 }

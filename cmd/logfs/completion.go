@@ -144,6 +144,8 @@ func valuesOf(f *pflag.Flag) []string {
 		return []string{":files"}
 	case "DIR":
 		return []string{":dirs"}
+	case orders:
+		return strings.Split(orders, "|")
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func TestCompletionHasEveryCommandAndFlag(t *testing.T) {
 				return // it takes no value
 			}
 			kind, _ := pflag.UnquoteUsage(f)
-			want, known := map[string][]string{"FILE": {":files"}, "DIR": {":dirs"}, "N": nil}[kind]
+			want, known := map[string][]string{"FILE": {":files"}, "DIR": {":dirs"}, "N": nil, orders: {"pipes", "exact"}}[kind]
 			if value := offered(t, c.name, "--"+f.Name, ""); !known || !slices.Equal(value, want) {
 				t.Errorf("completion of %s --%s %s is %q, want %q", c.name, f.Name, kind, value, want)
 			}

@@ -14,6 +14,9 @@ import (
 	"logfs/cmd/logfs/internal/exit"
 )
 
+// orders are the values of --order.
+const orders = "pipes|exact"
+
 var runCommand = command{
 	name:    "run",
 	args:    "NAME -- COMMAND...",
@@ -24,6 +27,10 @@ daemon, passes signals on to it, and ends with its status: 128+N if signal N
 ended it. Its stdin and other descriptors stay as they are. Nothing is started
 if the daemon cannot be reached, or if NAME has a run already.
 
+With --order exact COMMAND writes to stdout/current and stderr/current of the
+mount, not to pipes, and the order between the two is exactly that of its
+writes. When the daemon ends or is killed, its writes fail from then on.
+
 With --mount no daemon is needed: this command serves the one service itself,
 for as long as COMMAND runs.`,
 	examples: []string{
@@ -32,12 +39,19 @@ for as long as COMMAND runs.`,
 	},
 	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
 		var p places
+		order := f.String("order", "pipes", "keep the order between stdout and stderr about right, or exact: `"+orders+"`")
 		p.addAlone(f)
 		return func(c *console, f *pflag.FlagSet) (int, error) {
 			if f.ArgsLenAtDash() != 1 || f.NArg() < 2 {
 				return 0, exit.Misusef("want logfs run NAME -- COMMAND...; see logfs help run")
 			}
-			return runRun(c, p, f.Arg(0), f.Args()[1:])
+			switch name, argv := f.Arg(0), f.Args()[1:]; *order {
+			case "pipes":
+				return runRun(c, p, name, argv)
+			case "exact":
+				return runExact(c, p, name, argv)
+			}
+			return 0, exit.Misusef("cannot use --order %q: want pipes or exact", *order)
 		}
 	},
 }
@@ -59,9 +73,13 @@ func runRun(c *console, p places, name string, argv []string) (status int, err e
 		return 0, err
 	}
 	defer r.Detach()
+	return attend(c, name, commandOf(argv, ends), r, ends)
+}
+
+func commandOf(argv []string, ends []*os.File) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, ends[0], ends[1]
-	return attend(c, name, cmd, r, ends)
+	return cmd
 }
 
 // attend starts the command and stays with it and its run to their ends.

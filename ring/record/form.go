@@ -224,6 +224,9 @@ func (r *Record) appendStarted(dst []byte) []byte {
 	if pid := field(r.Text, "pid="); pid != "" {
 		dst = append(append(dst, " pid "...), pid...)
 	}
+	if uid := field(r.Text, "uid="); uid != "" {
+		dst = append(append(dst, " uid "...), uid...)
+	}
 	return dst
 }
 

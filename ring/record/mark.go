@@ -27,6 +27,12 @@ func AppendStart(dst []byte, run uint64, pid int) []byte {
 	return dst
 }
 
+// AppendUser appends to the text of a start mark whose process it was:
+// " uid=1000".
+func AppendUser(dst []byte, uid uint32) []byte {
+	return strconv.AppendUint(append(dst, " uid="...), uint64(uid), 10)
+}
+
 // An Exit says how a run ended.
 type Exit struct {
 	// Known is false when nobody saw the status; Code and Signal are unset.

@@ -154,6 +154,7 @@ func TestForms(t *testing.T) {
 		{Out, false, "<1x>", "<1x>\n", "o;<1x>"},
 		{Out, false, " <13>x", " <13>x\n", "o; <13>x"},
 		{Mark, false, string(AppendStart(nil, 42, 4242)), "-- web run 42 started 2026-11-20T18:40:00Z pid 4242 --\n", "=;start run=42 pid=4242"},
+		{Mark, false, string(AppendUser(AppendStart(nil, 42, 4242), 1000)), "-- web run 42 started 2026-11-20T18:40:00Z pid 4242 uid 1000 --\n", "=;start run=42 pid=4242 uid=1000"},
 		{Mark, false, exit(Exit{Known: true, Code: 1, After: 192 * time.Second}), "-- web run 42 exited 1 after 3m12s --\n", "=;exit code=1 after=192s"},
 		{Mark, false, exit(Exit{Known: true, Signal: "KILL", After: 250 * time.Millisecond}), "-- web run 42 killed by SIGKILL after 250ms --\n", "=;exit signal=KILL after=0.25s"},
 		{Mark, false, exit(Exit{After: 3 * time.Second}), "-- web run 42 ended after 3s --\n", "=;exit after=3s"},

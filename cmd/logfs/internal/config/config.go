@@ -63,6 +63,7 @@ type Service struct {
 	Owner      string // name or number; empty: not configured
 	Group      string // name or number; empty: not configured
 	Mode       uint32 // permission bits of the service's directory
+	ModeSet    bool   // Mode is configured
 	Command    []string
 	Fifo       string // path; empty: none
 	Syslog     string // path; empty: none

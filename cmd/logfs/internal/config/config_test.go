@@ -89,7 +89,7 @@ backoff-max = "1h30m"
 `, nil, []Service{{
 			Name: "web", RingLines: 500, RingBytes: 1 << 30, Size: 10_000_000, Rotate: Daily,
 			Keep: 3, Total: 1e9, Age: 36 * time.Hour, Compress: Zstd, Full: Block, LineLimit: 128,
-			Sync: 250 * time.Millisecond, Owner: "root", Group: "root", Mode: 0o711,
+			Sync: 250 * time.Millisecond, Owner: "root", Group: "root", Mode: 0o711, ModeSet: true,
 			Command: []string{"/bin/sh", "-c", "cd src && make"}, Dir: "/srv/web",
 			Env: []string{"A=b=c", "PORT=8080"}, User: "0", Restart: OnFailure,
 			Backoff: 2 * time.Second, BackoffMax: 90 * time.Minute}}},
@@ -152,7 +152,7 @@ age = "10000d"
 		{"limits that are just possible",
 			"[service.a]\nline-limit = \"64KiB\"\nring-bytes = \"256KiB\"\nmode = \"000\"\n[service.b]\ncommand = \"x\"\nbackoff = \"1m\"\n", nil,
 			[]Service{
-				service("a", func(s *Service) { s.LineLimit, s.RingBytes, s.Mode = 65536, 262144, 0 }),
+				service("a", func(s *Service) { s.LineLimit, s.RingBytes, s.Mode, s.ModeSet = 65536, 262144, 0, true }),
 				service("b", func(s *Service) { s.Command, s.Backoff = shell("x"), time.Minute })}},
 	}
 	for _, tt := range tests {
@@ -274,7 +274,7 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := builtin(0, os.Getenv)
-	want.Files, want.lines = c.Files, c.lines
+	want.Files, want.lines, want.Defaults.ModeSet = c.Files, c.lines, true
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("defaults written out:\ngot  %+v\nwant %+v", c, want)
 	}

@@ -31,6 +31,7 @@ func builtin(uid int, getenv func(string) string) Config {
 			panic(fmt.Sprintf("config: %s refuses its default", k.Name))
 		}
 	}
+	c.Defaults.ModeSet = false
 	if uid != 0 {
 		runtime := baseDir(getenv, "XDG_RUNTIME_DIR", "")
 		c.Mount = below(runtime, "logfs")

@@ -80,7 +80,7 @@ var Keys = []Key{
 	key("group", Table, "", "group of the service's directory",
 		owning("group", knownGroup, func(t target) *string { return &t.Service.Group })),
 	key("mode", Table, `"0750"`, "permissions of the service's directory",
-		mode(func(t target) *uint32 { return &t.Service.Mode })),
+		mode(func(t target) *uint32 { t.Service.ModeSet = true; return &t.Service.Mode })),
 
 	key("command", ServiceOnly, "", "what the daemon runs: a string goes to /bin/sh -c, an array is run as it is",
 		command(func(t target) *[]string { return &t.Service.Command })),

@@ -121,19 +121,26 @@ func (c *Client) Attach(a Attach) (Run, error) {
 	if err := c.p.send(q, a.files()...); err != nil {
 		return nil, fmt.Errorf("cannot ask the daemon: %w", errno(err))
 	}
-	if err := c.answer(io.Discard); err != nil {
+	var taken reply
+	if err := c.receive(&taken); err != nil {
 		return nil, err
 	}
-	r := &clientRun{c: c}
+	if taken.Re != reOK {
+		return nil, refusal(taken)
+	}
+	r := &clientRun{c: c, mount: taken.Mount}
 	r.wait = sync.OnceValue(r.await)
 	return r, nil
 }
 
 type clientRun struct {
 	c       *Client
+	mount   string
 	wait    func() error
 	started bool
 }
+
+func (r *clientRun) Mount() string { return r.mount }
 
 func (r *clientRun) Start(pid int) error {
 	r.started = true

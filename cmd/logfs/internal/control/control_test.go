@@ -178,7 +178,8 @@ func TestErrorsKeepTheirStatus(t *testing.T) {
 func attach(t *testing.T, d *fakeDaemon, path string, kind Kind) (Run, *fakeRun, []*os.File) {
 	t.Helper()
 	var streams, ends []*os.File
-	for range kind.streams() {
+	n, _ := kind.streams()
+	for range n {
 		r, w, err := os.Pipe()
 		must(t, err)
 		streams, ends = append(streams, r), append(ends, w)

@@ -23,24 +23,30 @@ const (
 	Command Kind = "run"
 	// Pipe is one stream, named stdout, that ends when it does.
 	Pipe Kind = "pipe"
+	// Written is a command of the client's that writes to the files of the
+	// mount, which the Run is a Mounted of.
+	Written Kind = "written"
 )
 
 // streams is how many descriptors come with an attach request of the kind.
-func (k Kind) streams() int {
+func (k Kind) streams() (n int, known bool) {
 	switch k {
 	case Command:
-		return 2
+		return 2, true
 	case Pipe:
-		return 1
+		return 1, true
+	case Written:
+		return 0, true
 	}
-	return 0
+	return 0, false
 }
 
 // Attach asks for a run of the service Name.
 type Attach struct {
 	Name string
 	Kind Kind
-	// Streams are the read ends of stdout and, of kind Command, stderr.
+	// Streams are the read ends of stdout and, of kind Command, stderr; none
+	// of kind Written.
 	Streams []*os.File
 	// Hold, if not empty, is what a capture.Hold is made of. The client has it
 	// open too, as it has the Streams, and attaches again to the next daemon.
@@ -77,6 +83,12 @@ type Run interface {
 	Detach()
 }
 
+// A Mounted is a Run whose command is to write to files of a mount.
+type Mounted interface {
+	// Mount is where the daemon has mounted.
+	Mount() string
+}
+
 // The words of the protocol.
 const (
 	doAttach = "attach"
@@ -110,6 +122,7 @@ type request struct {
 
 type reply struct {
 	Re     string `json:"re"`
+	Mount  string `json:"mount,omitempty"`
 	Text   string `json:"text,omitempty"`
 	Error  string `json:"error,omitempty"`
 	Status int    `json:"status,omitempty"`

@@ -168,14 +168,14 @@ func (s *Server) answer(p packets, q request) error {
 
 // attach serves a connection that carries a run, until the client has gone.
 func (s *Server) attach(p packets, q request, files []*os.File) {
-	streams := q.Kind.streams()
+	streams, known := q.Kind.streams()
 	want := streams
 	if q.Hold {
 		want += holdFiles
 	}
-	if streams == 0 || want != len(files) {
+	if !known || want != len(files) {
 		closeAll(files)
-		_ = p.send(failure(exit.Misusef("attach of kind %q with %d descriptors: run needs 2, pipe 1, a hold %d more",
+		_ = p.send(failure(exit.Misusef("attach of kind %q with %d descriptors: run needs 2, pipe 1, written none, a hold %d more",
 			q.Kind, len(files), holdFiles)))
 		return
 	}
@@ -187,7 +187,11 @@ func (s *Server) attach(p packets, q request, files []*os.File) {
 		return
 	}
 	defer run.Detach()
-	if p.send(reply{Re: reOK}) != nil {
+	taken := reply{Re: reOK}
+	if m, ok := run.(Mounted); ok {
+		taken.Mount = m.Mount()
+	}
+	if p.send(taken) != nil {
 		return
 	}
 	started := false

@@ -35,6 +35,9 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 	if a.Service {
 		r.hurry = s.hurry(r.hurry)
 	}
+	if a.Kind == control.Written {
+		r.arrived = s.writers.expect()
+	}
 	return &attached{run: r, daemon: d, own: a.Service, about: a.About}, nil
 }
 
@@ -50,10 +53,16 @@ func openHold(files []*os.File) (*capture.Hold, error) {
 }
 
 func (d *Daemon) reserve(a control.Attach) (*service, error) {
+	if a.Kind == control.Written && len(a.Hold) > 0 {
+		return nil, exit.Misusef("attach of kind %q with a hold: what is written to the mount is not held", a.Kind)
+	}
 	d.gate.RLock()
 	defer d.gate.RUnlock()
 	if d.stopping {
 		return nil, exit.With(exit.Refused, errStopping)
+	}
+	if a.Kind == control.Written && d.mounted() == nil {
+		return nil, exit.Refusedf("cannot have a command write to the mount: nothing is mounted")
 	}
 	s, err := d.service(a.Name)
 	if err != nil {
@@ -85,6 +94,9 @@ type attached struct {
 	about  string    // what its command is
 	once   sync.Once // Start or Detach, whichever comes first
 }
+
+// Mount implements control.Mounted.
+func (a *attached) Mount() string { return a.daemon.o.Config.Mount }
 
 // Start begins the run. The command of the daemon's own is a process that it can
 // end.
@@ -140,4 +152,7 @@ func (a *attached) giveUp() {
 	closeAll(a.streams)
 	a.hold.Close()
 	a.svc.release()
+	if a.arrived != nil {
+		a.arrived()
+	}
 }

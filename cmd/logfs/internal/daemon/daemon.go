@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"logfs/cmd/logfs/internal/config"
@@ -60,7 +61,8 @@ type Daemon struct {
 	children sync.WaitGroup // jobs: supervisors, and what ends process groups
 	live     sync.WaitGroup // of the daemon itself
 
-	watchdog *watchdog // of all logs
+	watchdog *watchdog    // of all logs
+	writing  atomic.Int64 // files of the tree that are open for writing
 
 	gate     sync.RWMutex // held for reading while a name is taken or a run begins
 	stopping bool         // guarded by gate
@@ -200,7 +202,7 @@ func (d *Daemon) adopt() error {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if d.find(name) != nil || config.CheckName(name) != nil || !isLogdir(filepath.Join(d.o.Config.Store, name)) {
+		if d.find(name) != nil || config.CheckName(name) != nil || !isLogdir(d.logdir(name)) {
 			continue
 		}
 		settings := d.defaults
@@ -271,7 +273,7 @@ func (d *Daemon) logOptions(c config.Service, events *slog.Logger) LogOptions {
 // rotation is how the logdir of a service is kept.
 func (d *Daemon) rotation(c config.Service, events *slog.Logger) rotate.Options {
 	o := rotate.Options{
-		Dir: filepath.Join(d.o.Config.Store, c.Name), Service: c.Name,
+		Dir: d.logdir(c.Name), Service: c.Name,
 		Size: c.Size, Keep: c.Keep, Total: c.Total, Age: c.Age, Min: c.Min, Sync: c.Sync, Log: events,
 	}
 	if o.Min == 0 {
@@ -298,13 +300,13 @@ func (d *Daemon) show(s *service) error {
 	if d.tree == nil {
 		return nil
 	}
-	looks, err := looksOf(s.config())
+	looks, err := d.looks(s.config())
 	if err != nil {
 		return exit.Refusedf("cannot show service %q: %w", s.name, err)
 	}
 	e, err := d.tree.Add(fs.Service{
 		Name: s.name, Ring: s.log.Ring(), Looks: looks,
-		Born: d.o.Now(), History: history{s.log},
+		Born: d.o.Now(), History: history{s.log}, Sink: sink{d, s},
 	})
 	if err != nil {
 		return exit.Refusedf("cannot show service %q: %w", s.name, err)
@@ -366,7 +368,7 @@ func (d *Daemon) openTree() error {
 func (d *Daemon) mount() error {
 	o := fs.Options{
 		Dir: d.o.Config.Mount, AllowOther: os.Geteuid() == 0, ListFollow: d.o.Config.ListFollow,
-		Status: d.Status, Log: d.o.Log,
+		Status: d.Status, Make: d.makeService, Remove: d.removeService, Log: d.o.Log,
 	}
 	tree, err := d.adoptMount(o)
 	if tree == nil && err == nil {

@@ -12,6 +12,7 @@
 //   - gap: numbers that the ring has given up and the files do not have,
 //     because the disk did not take the lines in time;
 //   - cut off: a log that a crash has ended, so that lines may be lost;
+//   - sink: a service as those see it who write it through the tree, or change it;
 //   - tree: the mount that shows the logs as files. Without one, all else works.
 //
 // # What happens to a batch of lines
@@ -28,6 +29,13 @@
 // with Block, the service waits: at once if writes are refused, when the ring is
 // full if they only take long. Until the files have them, kill -9 costs these
 // lines, and an end of the daemon those that the disk still does not take.
+//
+// # Writers in the tree
+//
+// What is written to a file of the tree takes the same way, in the goroutine that
+// reads the request: divided into lines when it can be stored, so that the numbers
+// have the order of the writes. Who writes is no input of a run: the first begins
+// one, the last ends it, and while there is another they write into that.
 //
 // # What a killed daemon leaves
 //

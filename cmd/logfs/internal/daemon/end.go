@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 
 	"logfs/cmd/logfs/internal/exit"
 	"logfs/rotate"
@@ -59,6 +60,7 @@ func (d *Daemon) finish() error {
 		s.log.Release()
 	}
 	for _, s := range d.list() {
+		s.writers.shut(s, syscall.ENOTCONN)
 		s.live.Wait()
 	}
 	d.live.Wait()

@@ -228,6 +228,12 @@ func TestRunsLeaveNoDescriptors(t *testing.T) {
 				t.Error("not refused")
 			}
 		}},
+		{"that writes to the mount", func(h *holder) {
+			_, err := dt.Attach(control.Attach{Name: "web", Kind: control.Written, Hold: duplicates(t, h.hold)})
+			if exit.Status(err) != exit.Misuse {
+				t.Errorf("Attach of a run that writes to the mount, with a Hold: %v, want misuse", err)
+			}
+		}},
 		{"with two descriptors for a Hold", func(h *holder) {
 			h.hold[0].Close()
 			h.hold = h.hold[1:]

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -177,8 +178,14 @@ func (s heldSink) Take(batch []capture.Piece, goOn func()) { s.take(s.hold, batc
 
 func (l *Log) take(hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	l.mu.Lock()
+	l.takeBatchLocked(context.Background(), hold, batch, goOn)
+}
+
+// takeBatchLocked takes a batch and gives the lock back. When ctx is done it waits for
+// no room any more.
+func (l *Log) takeBatchLocked(ctx context.Context, hold *capture.Hold, batch []capture.Piece, goOn func()) {
 	for len(batch) > 0 {
-		for l.waitsLocked() {
+		for l.writer.flying || l.waitsLocked() && ctx.Err() == nil {
 			l.changed.Wait()
 		}
 		n := l.partLocked(batch)

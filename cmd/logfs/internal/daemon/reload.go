@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"logfs/cmd/logfs/internal/config"
 	"logfs/cmd/logfs/internal/exit"
@@ -157,7 +158,7 @@ func sameCommand(a, b config.Service) bool {
 func (d *Daemon) change(s *service, want config.Service) {
 	before := s.config()
 	restart := !sameCommand(before, want) || !sameInput(before, want)
-	s.configure(want)
+	d.configure(s, want)
 	if err := s.log.Configure(d.logOptions(want, s.events)); err != nil {
 		s.events.Warn("not all settings are in force yet", "err", err)
 	}
@@ -175,8 +176,15 @@ func (d *Daemon) change(s *service, want config.Service) {
 }
 
 // configure sets what is read when it is needed, and how the service is shown.
-func (s *service) configure(want config.Service) {
-	looks, err := looksOf(want)
+func (d *Daemon) configure(s *service, want config.Service) {
+	s.accessing.Lock()
+	defer s.accessing.Unlock()
+	d.configureLocked(s, want)
+}
+
+// configureLocked is configure for who holds s.accessing.
+func (d *Daemon) configureLocked(s *service, want config.Service) {
+	looks, err := d.looks(want)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settings = want
@@ -196,6 +204,7 @@ func (d *Daemon) remove(s *service) {
 	d.stopIntake(s)
 	s.log.Release()
 	s.cut()
+	s.writers.shut(s, syscall.ESTALE)
 	s.live.Wait()
 	if err := s.log.Retire(); err != nil {
 		s.events.Error("the log of a removed service was not closed in order", "err", err)

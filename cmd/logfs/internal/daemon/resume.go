@@ -10,10 +10,22 @@ import (
 // BeginRun writes the start mark of a new run and returns its number. What a
 // killed daemon left without exit mark stays as it is. The Hold may be nil.
 func (l *Log) BeginRun(hold *capture.Hold, pid int) (run uint64) {
+	return l.beginRun(hold, func(dst []byte, run uint64) []byte { return record.AppendStart(dst, run, pid) })
+}
+
+// BeginWrittenRun is BeginRun for a run that a process of the user uid begins by
+// opening a file.
+func (l *Log) BeginWrittenRun(pid int, uid uint32) {
+	l.beginRun(nil, func(dst []byte, run uint64) []byte {
+		return record.AppendUser(record.AppendStart(dst, run, pid), uid)
+	})
+}
+
+func (l *Log) beginRun(hold *capture.Hold, text func(dst []byte, run uint64) []byte) (run uint64) {
 	l.storeMark(hold, capture.StartMark, func(dst []byte) []byte {
 		run = l.ring.Run() + 1
 		hold.Starting(run, l.now().UnixNano())
-		return record.AppendStart(dst, run, pid)
+		return text(dst, run)
 	})
 	return run
 }
@@ -75,7 +87,15 @@ func (l *Log) recordsOf(hold *capture.Hold, pid int) uint64 {
 // EndRun writes the exit mark and brings the run to stable storage, unless the
 // disk takes too long.
 func (l *Log) EndRun(hold *capture.Hold, e record.Exit) {
+	l.markEnd(hold, e)
+	l.syncEnd()
+}
+
+func (l *Log) markEnd(hold *capture.Hold, e record.Exit) {
 	l.storeMark(hold, capture.ExitMark, func(dst []byte) []byte { return record.AppendExit(dst, e) })
+}
+
+func (l *Log) syncEnd() {
 	if l.late() || !l.tried.CompareAndSwap(false, true) {
 		return // the warning is out
 	}

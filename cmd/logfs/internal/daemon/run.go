@@ -35,6 +35,7 @@ type run struct {
 	began   time.Time
 	hurry   <-chan struct{}         // closed when the daemon ends
 	cancel  context.CancelCauseFunc // ends capture with what the pipes hold
+	arrived func()                  // lets those write whom the run is for; of kind Written
 
 	words   chan word     // how the run ended; the first counts
 	drained chan struct{} // closed when capture has ended
@@ -91,6 +92,11 @@ func (r *run) begin(ctx context.Context, live *sync.WaitGroup, pid int) {
 	case held.Ended && r.kind == control.Pipe:
 		r.over()
 		return
+	case r.kind == control.Written:
+		r.arrived()
+		r.holders.Store(1)
+		live.Go(func() { r.finish(ctx) })
+		return
 	case held.Ended:
 		finish = r.conclude
 		r.hold.Last()
@@ -111,7 +117,7 @@ func (r *run) over() {
 	close(r.drained)
 	r.holders.Store(1)
 	r.letGo()
-	r.svc.conclude(record.Exit{})
+	r.svc.ended(record.Exit{})
 	close(r.ended)
 }
 
@@ -142,6 +148,9 @@ func (r *run) letGo() {
 // finish writes the exit mark: behind the last line, as far as linger allows.
 func (r *run) finish(ctx context.Context) {
 	w := r.hear(ctx)
+	if r.kind == control.Written {
+		r.svc.writers.await(r)
+	}
 	r.awaitPipes(w.linger)
 	if ctx.Err() != nil && r.hold != nil && r.goesOn(w) {
 		r.leave()
@@ -163,7 +172,7 @@ func (r *run) finish(ctx context.Context) {
 // more how it has ended.
 func (r *run) conclude(ctx context.Context) {
 	w := r.hear(ctx)
-	r.svc.conclude(w.exit)
+	r.svc.ended(w.exit)
 	r.letGo()
 	r.how = w.exit
 	close(r.ended)
@@ -190,8 +199,8 @@ func (r *run) goesOn(w word) bool {
 // leave leaves the run as it is: the next daemon goes on with it. Its Hold is let
 // go before anybody knows that.
 func (r *run) leave() {
-	r.svc.leave()
 	r.letGo()
+	r.svc.leave()
 	r.err = control.ErrLeft
 	close(r.ended)
 }

@@ -37,6 +37,9 @@ type service struct {
 	job    *job    // runs the command; nil without. Guarded by Daemon.reloading
 	intake *intake // captures the input; likewise
 
+	writers   writers
+	accessing sync.Mutex // held while owner and mode change
+
 	mu       sync.Mutex // guards the following; never held over I/O
 	settings config.Service
 	state    State
@@ -172,10 +175,14 @@ func (s *service) begin(hold *capture.Hold, pid int) (held capture.Held) {
 	} else {
 		held = s.log.Resume(hold, pid)
 	}
+	s.running(pid)
+	return held
+}
+
+func (s *service) running(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid, s.taken = Running, pid, true
-	return held
 }
 
 // leave leaves a run to the next daemon.
@@ -189,11 +196,11 @@ func (s *service) leave() {
 // end ends the run in log and state.
 func (s *service) end(hold *capture.Hold, e record.Exit) {
 	s.log.EndRun(hold, e)
-	s.conclude(e)
+	s.ended(e)
 }
 
-// conclude ends the run in state only.
-func (s *service) conclude(e record.Exit) {
+// ended ends the run in state only.
+func (s *service) ended(e record.Exit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.pid = ended(e), 0
