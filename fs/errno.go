@@ -14,6 +14,8 @@ const (
 	refused      = fuse.EPERM
 	again        = fuse.Status(syscall.EAGAIN)
 	interrupted  = fuse.Status(syscall.EINTR)
+	tooManyHis   = fuse.Status(syscall.EMFILE)
+	tooManyInAll = fuse.Status(syscall.ENFILE)
 )
 
 // The tree cannot be changed through the mount: root, whom permissions do not

@@ -23,6 +23,8 @@ type Options struct {
 	AllowOther bool
 	// ListFollow shows follow in listings. It opens in any case.
 	ListFollow bool
+	// Limits bound how many read follow.
+	Limits Limits
 	// Status writes the content of the status file.
 	Status func(io.Writer)
 	Log    *slog.Logger
@@ -32,18 +34,20 @@ type Options struct {
 
 // A Server is a mounted tree.
 type Server struct {
-	opts   Options
-	dir    string
-	real   string // dir without symbolic links
-	device string // of the mount, while it is on real
-	owner  fuse.Owner
-	born   time.Time
-	list   atomic.Bool // follow is shown in listings
-	tree   *tree
-	waits  waits
-	dev    device
-	jobs   jobs
-	kept   atomic.Int64 // readers whose file stays open between loads
+	opts    Options
+	dir     string
+	real    string // dir without symbolic links
+	device  string // of the mount, while it is on real
+	owner   fuse.Owner
+	born    time.Time
+	list    atomic.Bool // follow is shown in listings
+	tree    *tree
+	waits   waits
+	limiter limiter
+	longest time.Duration // that a read may wait; 0 for ever
+	dev     device
+	jobs    jobs
+	kept    atomic.Int64 // readers whose file stays open between loads
 
 	closing sync.Once
 	closed  error
@@ -71,6 +75,7 @@ func Mount(o Options) (*Server, error) {
 	}
 	s := newServer(o, dir, fd)
 	s.real = real
+	s.bound(requestTimeout())
 	p := newProtocol(s)
 	if err := s.dev.greet(p); err != nil {
 		s.dev.close()
@@ -97,6 +102,7 @@ func newServer(o Options, dir string, fd int) *Server {
 		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
 	s.list.Store(o.ListFollow)
+	s.limiter = limiter{limits: o.Limits, services: map[*Entry]int{}, users: map[uint32]int{}}
 	return s
 }
 

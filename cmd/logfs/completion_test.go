@@ -38,6 +38,9 @@ func TestCompletionHasEveryCommandAndFlag(t *testing.T) {
 			if !slices.Contains(got, "--"+f.Name) || f.Shorthand != "" && !slices.Contains(got, "-"+f.Shorthand) {
 				t.Errorf("completion of %s has %q, but not all names of --%s", c.name, got, f.Name)
 			}
+			if f.NoOptDefVal != "" {
+				return // it has no value
+			}
 			kind, _ := pflag.UnquoteUsage(f)
 			want, known := map[string][]string{"FILE": {":files"}, "DIR": {":dirs"}, "N": nil}[kind]
 			if value := offered(t, c.name, "--"+f.Name, ""); !known || !slices.Equal(value, want) {

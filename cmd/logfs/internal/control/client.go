@@ -67,6 +67,11 @@ func (c *Client) Status(w io.Writer) error {
 	return c.ask(request{Do: doStatus}, w)
 }
 
+// Limits writes the daemon's table of limits to w.
+func (c *Client) Limits(w io.Writer) error {
+	return c.ask(request{Do: doLimits}, w)
+}
+
 func (c *Client) ask(q request, w io.Writer) error {
 	if err := c.p.send(q); err != nil {
 		return fmt.Errorf("cannot ask the daemon: %w", errno(err))

@@ -83,6 +83,7 @@ const (
 	doRotate = "rotate"
 	doFlush  = "flush"
 	doStatus = "status"
+	doLimits = "limits"
 
 	reOK    = "ok"
 	reDone  = "done"

@@ -34,6 +34,7 @@ type Handler interface {
 	Rotate(names []string) error
 	Flush(names []string) error
 	Status(io.Writer)
+	Limits(io.Writer)
 }
 
 // A Server answers the clients of one socket.
@@ -155,8 +156,11 @@ func (s *Server) answer(p packets, q request) error {
 	case doStatus:
 		s.handler.Status(textWriter{p})
 		return nil
+	case doLimits:
+		s.handler.Limits(textWriter{p})
+		return nil
 	}
-	return exit.Misusef("unknown request %q: this daemon knows attach, rotate, flush and status", q.Do)
+	return exit.Misusef("unknown request %q: this daemon knows attach, rotate, flush, status and limits", q.Do)
 }
 
 // attach serves a connection that carries a run, until the client has gone.
