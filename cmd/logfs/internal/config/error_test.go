@@ -321,6 +321,10 @@ func TestFragmentErrors(t *testing.T) {
 			"conf.d/a.toml:2: service.a: already defined at DIR/logfs.toml:2: want each service in one place"},
 		{"service in two fragments", "", map[string]string{"conf.d/a.toml": "service.a.keep = 1\n", "conf.d/b.toml": "[service.a]\n"},
 			"conf.d/b.toml:1: service.a: already defined at DIR/conf.d/a.toml:1: want each service in one place"},
+		{"services too many", "max-services = 2\n[service.b]\n", map[string]string{"conf.d/a.toml": "[service.a]\n\n[service.z]\n"},
+			"conf.d/a.toml:3: service.z: 3 services are more than max-services 2: want fewer, or max-services of at least 3"},
+		{"rings too large together", "ring-total = \"10MiB\"\n[service.b]\nring-bytes = \"8MiB\"\n", map[string]string{"conf.d/a.toml": "[service.a]\n[service.z]\n"},
+			"conf.d/a.toml:1: service.a: ring-bytes of all services are 16MiB, more than ring-total 10MiB: want less ring-bytes, or ring-total of at least 16MiB"},
 		{"the main file first", "x = 1\n", map[string]string{"conf.d/a.toml": "="},
 			"logfs.toml:1: x: unknown key: want one of mount, store, socket, list-follow, max-services, ring-total, max-followers, max-followers-per-service, max-followers-per-user, [defaults], [service.NAME]\n" +
 				"DIR/conf.d/a.toml:1: cannot parse: unexpected '=': key name appears blank"},
