@@ -44,7 +44,7 @@ type Server struct {
 	tree    *tree
 	waits   waits
 	limiter limiter
-	longest time.Duration // that a read may wait; 0 for ever
+	longest atomic.Int64 // nanoseconds that a read may wait; 0 for ever
 	dev     device
 	jobs    jobs
 	kept    atomic.Int64 // readers whose file stays open between loads

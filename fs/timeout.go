@@ -42,15 +42,15 @@ func (s *Server) bound(timeout time.Duration) {
 	if timeout == 0 {
 		return
 	}
-	s.longest = timeout / 2
+	s.longest.Store(int64(timeout / 2))
 	s.opts.Log.Warn("fs.fuse.default_request_timeout or max_request_timeout is set: readers of follow that wait are interrupted, of which sed and awk end",
-		"timeout", timeout, "interrupted after", s.longest)
+		"timeout", timeout, "interrupted after", timeout/2)
 }
 
 // limit sees to it that p does not wait for too long. The caller holds p.h.mu.
 func (s *Server) limit(p *park) {
-	if s.longest > 0 && !p.done {
-		p.bound = time.AfterFunc(s.longest, func() { s.giveUp(p) })
+	if longest := time.Duration(s.longest.Load()); longest > 0 && !p.done {
+		p.bound = time.AfterFunc(longest, func() { s.giveUp(p) })
 	}
 }
 
