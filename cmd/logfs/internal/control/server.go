@@ -44,6 +44,7 @@ type Server struct {
 	log      *slog.Logger
 	serving  sync.WaitGroup // connections
 	telling  sync.WaitGroup // answers to runs that have ended
+	silent   silent
 
 	mu     sync.Mutex // guards the following
 	conns  map[*net.UnixConn]struct{}
@@ -126,15 +127,18 @@ func (s *Server) serve(c *net.UnixConn) {
 		s.log.Warn("control connection refused", "err", stranger)
 		// The request is read all the same: closing a socket with unread
 		// packets would take the answer from the peer.
-		_ = c.SetReadDeadline(time.Now().Add(strangerPatience))
+		s.silent.add(c, strangerPatience)
+	} else {
+		s.silent.add(c, firstPatience)
 	}
 	var q request
 	files, err := p.receive(&q, maxPacket)
+	s.silent.heard(c)
 	switch {
 	case stranger != nil:
 		closeAll(files)
 		_ = p.send(failure(stranger))
-	case err == io.EOF:
+	case err == io.EOF, errors.Is(err, os.ErrDeadlineExceeded):
 		closeAll(files)
 	case err != nil:
 		closeAll(files)
