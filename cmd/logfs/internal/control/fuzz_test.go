@@ -96,7 +96,7 @@ func TestSilentConnections(t *testing.T) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 16<<20 {
+	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 8<<20 {
 		t.Errorf("%d silent connections take %d bytes", len(silent), grown)
 	}
 	// Those that have taken longest were given up.
