@@ -102,6 +102,34 @@ func (v *whisper) hear(text []byte, now int64) {
 	}
 }
 
+// Many services at once start, are heard, and end; the time and the memory are
+// printed.
+func TestManyServicesAtOnce(t *testing.T) {
+	const services = 200
+	var conf strings.Builder
+	for i := range services {
+		fmt.Fprintf(&conf, "[service.s%d]\ncommand = \"echo hello from %d; exec sleep 1000\"\n", i, i)
+	}
+	d := newDaemon(t, conf.String())
+	began := time.Now()
+	d.start()
+	up := time.Since(began)
+	for i := range services {
+		d.watch(fmt.Sprintf("s%d", i), "stdout", "follow").await(fmt.Sprintf("hello from %d\n", i))
+	}
+	heard, memory := time.Since(began), d.memory()
+	began = time.Now()
+	d.stop()
+	t.Logf("%d services: ready after %v, all heard after %v, all ended in %v; daemon with a follower of each: %d KiB",
+		services, up.Round(time.Millisecond), heard.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), memory)
+	for i := range services {
+		stored := strings.Join(readLogdir(t, d.logdir(fmt.Sprintf("s%d", i))), "\n")
+		if !strings.Contains(stored, fmt.Sprintf(" o hello from %d", i)) || !strings.Contains(stored, "signal=TERM") {
+			t.Errorf("the files of s%d:\n%s", i, stored)
+		}
+	}
+}
+
 // A service that floods takes nothing from those that whisper: no line of theirs
 // is lost, and how long they wait is printed.
 func TestFloodBesideWhispers(t *testing.T) {

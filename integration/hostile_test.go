@@ -163,7 +163,7 @@ func TestLinksInTheStore(t *testing.T) {
 	moved, err := os.ReadFile(at("moved", "current"))
 	must(t, err)
 
-	d.expectLog("a log in the store is left alone.*linked|file passed over|current becomes an archive as it is")
+	d.expectLog("a log in the store is left alone.*linked|file passed over|current becomes an archive as it is|the log was cut off.*hard")
 	d.start()
 	for _, name := range []string{"web", "hard"} {
 		if res := d.logfs("run", name, "--", "echo", "again"); res.status != 0 {
