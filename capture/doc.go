@@ -2,12 +2,13 @@
 //
 // A Splitter cuts one stream into pieces. Pump reads the inputs of one run,
 // usually the pipes of its stdout and stderr, and hands the pieces to a Sink
-// as soon as the newline that ends them was read.
+// as soon as the newline that ends them was read. A Fifo makes such an input for
+// each time that somebody writes to it.
 //
 // # Vocabulary
 //
 //   - input: a descriptor the service writes to and Pump reads: a pipe, a
-//     socket, a terminal or a file;
+//     socket, a terminal or a file; of a datagram socket each message is a line;
 //   - line: the bytes between two newlines of one stream. Everything but the
 //     newline is text: CR, NUL, invalid UTF-8, nothing at all;
 //   - limit: the most bytes of one line that are handed on, or kept, together;

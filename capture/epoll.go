@@ -68,7 +68,7 @@ func newWatcher(idle func()) (*watcher, error) {
 func (w *watcher) add(fd, id int) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(id)}
 	err := w.control(unix.EPOLL_CTL_ADD, fd, &event)
-	if err == nil {
+	if err == nil && len(w.events) <= id {
 		w.events = append(w.events, unix.EpollEvent{})
 		w.settled = append(w.settled, unix.EpollEvent{})
 	}

@@ -3,6 +3,7 @@ package capture
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,8 @@ type Input struct {
 	File   *os.File
 	Stream Stream
 	// Hold, if not nil, keeps what the Sink has not said to be Done with. The
-	// inputs of one Pump share one, and each has another stream.
+	// inputs of one Pump share one, and each has another stream. Without it each
+	// message of a datagram socket is a line.
 	Hold *Hold
 }
 
@@ -35,9 +37,13 @@ type source struct {
 	splitter *Splitter
 	hold     *Hold
 	left     []Piece   // what a dead process has read, to be handed on first
+	hot      bool      // read every now and then, not when it is ready
+	last     time.Time // when it was read
+	often    int       // reads in a row that brought little, soon after another
 	unmoved  bool      // the input cannot be spliced into hold
 	direct   bool      // can always be read: epoll does not take it
 	blocking bool      // the kernel has no RWF_NOWAIT for it
+	messages bool      // a datagram socket
 	grown    bool      // growing the pipe was tried
 	drained  int       // bytes read since ctx was done
 	vector   [1][]byte // for readNoWait, here because it escapes
@@ -57,6 +63,8 @@ func takeOver(in Input, limit int) (*source, error) {
 	s := &source{stream: in.Stream, fd: fd, splitter: NewSplitter(in.Stream, limit), hold: in.Hold}
 	if s.hold != nil {
 		s.left = s.splitter.Split(s.hold.held(s.stream), nil)
+	} else {
+		s.messages = isDatagram(fd)
 	}
 	return s, nil
 }
@@ -91,6 +99,9 @@ func (s *source) close() {
 // receive returns what is there: in the memory of the Hold, or in the buffer of
 // scratch. Its errors, and its end, are those of read.
 func (s *source) receive(scratch *scratch) ([]byte, error) {
+	if s.messages {
+		return s.receiveMessages(scratch)
+	}
 	room := readSize
 	if s.hold != nil {
 		if !s.unmoved {

@@ -122,6 +122,7 @@ type pump struct {
 	sources []*source // the watcher's ids are places in it
 	live    int       // sources not finished
 	direct  int       // those of them that the watcher does not take
+	hot     int       // those of them that the watcher does not have now
 	scratch *scratch  // nil while there is nothing to read
 	err     error     // of sources that could not be read
 	why     error     // why reading ended, if not by itself
@@ -269,6 +270,11 @@ func (p *pump) pick() *source {
 func (p *pump) look() {
 	switch p.phase {
 	case reading:
+		if p.hot > 0 && p.ctx.Err() == nil {
+			p.linger()
+			return
+		}
+		p.coolAll()
 		ready, err := p.watcher.wait(p.direct > 0)
 		p.enqueue(ready)
 		switch {
@@ -316,6 +322,7 @@ func (p *pump) read(s *source) []Piece {
 	}
 	switch {
 	case err == unix.EAGAIN && p.phase == reading:
+		p.cool(s)
 		return nil
 	case err != nil && err != unix.EAGAIN:
 		p.err = join(p.err, fmt.Errorf("cannot read %s: %w", s.stream, err))
@@ -323,7 +330,10 @@ func (p *pump) read(s *source) []Piece {
 	case len(text) == 0:
 		return p.finish(s)
 	}
-	if p.phase == draining {
+	switch p.phase {
+	case reading:
+		p.pace(s, len(text))
+	case draining:
 		s.drained += len(text)
 	}
 	if p.limiter != nil {
@@ -350,9 +360,13 @@ func (p *pump) finish(s *source) []Piece {
 
 func (p *pump) shut(s *source) {
 	p.live--
-	if s.direct {
+	switch {
+	case s.direct:
 		p.direct--
-	} else {
+	case s.hot:
+		p.hot--
+		s.hot = false
+	default:
 		p.watcher.remove(s.fd)
 	}
 	s.close()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -19,8 +20,11 @@ const (
 	opInterrupt = 36
 	opPoll      = 40
 
-	notifyPoll  = 1
-	notifyEntry = 3
+	notifyPoll   = 1
+	notifyInval  = 2
+	notifyEntry  = 3
+	notifyResend = 7
+	resent       = 1 << 63 // in the number of a request: it was read before
 
 	outHeaderSize = 16
 	inHeaderSize  = 40
@@ -55,7 +59,8 @@ type device struct {
 	done sync.WaitGroup
 
 	mu     sync.RWMutex // held for reading during a write
-	closed bool         // fd is not ours any more
+	closed bool         // fd is not ours any more, or is being left to another process
+	left   atomic.Bool  // the latter
 }
 
 // close closes the connection. Answers that are still on their way, from a
@@ -71,25 +76,32 @@ func (d *device) close() {
 // the file system is mounted. All others wait until it is answered, so none is
 // lost when greet has returned. To ask the mount something instead would be
 // dangerous: a process that is killed while it waits for an answer of its own
-// never ends.
-func (d *device) greet(p protocol) error {
+// never ends. It returns the request.
+func (d *device) greet(p protocol) (init []byte, err error) {
 	in, out := make([]byte, requestSize), make([]byte, replySize)
 	n, err := syscall.Read(d.fd, in)
 	for errors.Is(err, syscall.EINTR) {
 		n, err = syscall.Read(d.fd, in)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n, st := p.HandleRequest([][]byte{in[:n]}, [][]byte{out})
+	answer, err := hello(p, in[:n], out)
+	d.write(answer)
+	return in[:n], err
+}
+
+// hello has the protocol hear the kernel's first request, and returns its
+// answer.
+func hello(p protocol, in, out []byte) (answer []byte, err error) {
+	n, st := p.HandleRequest([][]byte{in}, [][]byte{out})
 	if !st.Ok() {
-		return syscall.Errno(st)
+		return nil, syscall.Errno(st)
 	}
-	d.write(out[:n])
 	if code := int32(binary.NativeEndian.Uint32(out[4:])); code != 0 {
-		return syscall.Errno(-code)
+		err = syscall.Errno(-code)
 	}
-	return nil
+	return out[:n], err
 }
 
 // serve starts the loops. They end when the file system is unmounted or the
@@ -143,8 +155,8 @@ func (d *device) survive(hdr *fuse.InHeader) {
 }
 
 // reply answers the request unique. buf holds the answer behind room for its
-// header, see newReply.
-func (d *device) reply(unique uint64, buf []byte) { d.message(unique, 0, buf) }
+// header. It returns false if the connection is somebody else's by now.
+func (d *device) reply(unique uint64, buf []byte) (sent bool) { return d.message(unique, 0, buf) }
 
 // fail answers the request unique with an error.
 func (d *device) fail(unique uint64, st fuse.Status) {
@@ -169,25 +181,54 @@ func (d *device) notifyEntry(parent uint64, name string) {
 	d.message(0, notifyEntry, append(append(buf, name...), 0))
 }
 
-func (d *device) message(unique uint64, status int32, buf []byte) {
+func (d *device) message(unique uint64, status int32, buf []byte) (sent bool) {
 	binary.NativeEndian.PutUint32(buf, uint32(len(buf)))
 	binary.NativeEndian.PutUint32(buf[4:], uint32(status))
 	binary.NativeEndian.PutUint64(buf[8:], unique)
-	d.write(buf)
+	return d.write(buf)
 }
 
 // write sends one message. That it is not wanted any more is no error: the
 // reader was killed, the handle closed, the file system unmounted.
-func (d *device) write(buf []byte) {
+func (d *device) write(buf []byte) (sent bool) {
+	err := d.send(buf)
+	if err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, errLeft) {
+		d.log.Error("cannot answer the kernel", "error", err)
+	}
+	return !errors.Is(err, errLeft)
+}
+
+// errLeft says that nothing was sent because the connection is not ours.
+var errLeft = errors.New("the connection was left")
+
+func (d *device) send(buf []byte) error {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if d.closed {
-		return
+		return errLeft
 	}
 	_, err := syscall.Write(d.fd, buf)
-	if err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ENODEV) {
-		d.log.Error("cannot answer the kernel", "error", err)
+	return err
+}
+
+// leave sends nothing from now on. The connection stays open: what the loops
+// still read is read again by the process that goes on with it.
+func (d *device) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	d.left.Store(true)
+}
+
+// notify tells the kernel something that it has not asked for.
+func (d *device) notify(code int32, words ...uint64) error {
+	buf := make([]byte, outHeaderSize, outHeaderSize+8*len(words))
+	for _, w := range words {
+		buf = binary.NativeEndian.AppendUint64(buf, w)
 	}
+	binary.NativeEndian.PutUint32(buf, uint32(len(buf)))
+	binary.NativeEndian.PutUint32(buf[4:], uint32(code))
+	return d.send(buf)
 }
 
 // replies are buffers for replies that do not come from a loop.

@@ -93,7 +93,7 @@ func TestDeviceGreets(t *testing.T) {
 	}{{want: nil}, {code: -int32(syscall.EPROTO), want: syscall.EPROTO}, {status: fuse.EIO, want: syscall.EIO}} {
 		kernel, d := quietDevice(t)
 		ask(t, kernel, 26, 1)
-		err := d.greet(protocolFunc(func(in, out [][]byte) (int, fuse.Status) {
+		_, err := d.greet(protocolFunc(func(in, out [][]byte) (int, fuse.Status) {
 			copy(out[0], in[0][:outHeaderSize])
 			binary.NativeEndian.PutUint32(out[0], outHeaderSize)
 			binary.NativeEndian.PutUint32(out[0][4:], uint32(tt.code))

@@ -25,6 +25,12 @@
 // EAGAIN if its reader polls, who is told when they are there. Everything that
 // waits for a file or a log happens on these goroutines, without a lock.
 //
+// The next process. A mount outlives the process that serves it if another one
+// keeps the connection and the state, which is memory: see state.go for what is
+// in it, note.go for when it is written, and takeover.go for how a process goes on.
+// Who adds what the kernel knows by a number, or what a reader's place depends on,
+// has to note it there.
+//
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
 // waiting.waking, handle.mu, node.mu, waiting.mu, view.mu, the ring's. tree.mu,

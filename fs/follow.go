@@ -120,7 +120,10 @@ func (s *Server) answer(p *park) bool {
 		return false
 	case data:
 		p.finish()
-		s.dev.reply(p.unique, buf[:outHeaderSize+n])
+		p.h.noteAhead()
+		if s.dev.reply(p.unique, buf[:outHeaderSize+n]) && n > 0 {
+			p.h.note()
+		}
 		if n > 0 && p.h.polled {
 			p.h.expect() // who reads less than he asked for may wait for an event, too
 		}
@@ -215,7 +218,10 @@ func (s *Server) poll(in *pollReq) {
 func (h *handle) poll(in *pollReq) uint32 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.polled, h.kh = true, in.Kh
+	if !h.polled || h.kh != in.Kh {
+		h.polled, h.kh = true, in.Kh
+		h.note()
+	}
 	if !h.ready() && in.Flags&pollNotify != 0 {
 		h.n.e.watch(h)
 	}

@@ -28,6 +28,10 @@ type handle struct {
 	seekEnd bool   // SEEK_END was asked: reads as pollers do
 	polled  bool   // poll was asked: reads as event loops do
 	kh      uint64 // what the kernel calls the handle in poll, once polled
+
+	cell  *handleCell // what is known of it when this process is gone; may be nil
+	ahead int64       // a reader left by another process may be here as well as at next; -1 without
+	late  uint64      // the number that was next when it was restored, if it has read more; else 0
 }
 
 // maxPasses bounds how many passes a handle has beside main. Further reads
@@ -41,7 +45,7 @@ func newHandle(n *node) *handle {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	h := &handle{n: n}
+	h := &handle{n: n, ahead: -1}
 	h.main = pass{h: h, at: n.start, stretches: []stretch{{base: n.base, from: n.start}}}
 	h.last = &h.main
 	return h
@@ -88,6 +92,9 @@ func (a *reading) nonblock() bool { return a.flags&syscall.O_NONBLOCK != 0 }
 
 // reading is the READ of off. The caller holds mu.
 func (h *handle) reading(off int64, flags uint32) reading {
+	if off == h.ahead {
+		h.arrive()
+	}
 	return reading{off: off, flags: flags, sequential: off == h.next}
 }
 
@@ -101,6 +108,7 @@ func (h *handle) answer(dst []byte, a *reading) (n int, v verdict) {
 	if a.off > farthest {
 		return 0, data
 	}
+	h.await()
 	ps := h.take(a)
 	if ps == nil {
 		return 0, loads
@@ -170,7 +178,8 @@ func (h *handle) seekToEnd(told int64) int64 {
 			return told
 		}
 	}
-	h.next, h.last = ps.skipToEnd(told), ps
+	h.next, h.last, h.ahead = ps.skipToEnd(told), ps, -1
+	h.note()
 	return h.next
 }
 

@@ -72,7 +72,7 @@ func (s *Server) SetLimits(l Limits) {
 
 // seat gives a handle of follow of e a place, unless a limit is in the way.
 func (s *Server) seat(e *Entry, uid uint32) (seat, fuse.Status) {
-	at := seat{e: e, uid: uid, guest: uid != 0 && uid != s.owner.Uid}
+	at := s.seatOf(e, uid)
 	l := &s.limiter
 	l.mu.Lock()
 	kind, ok := l.takeLocked(at)
@@ -112,12 +112,37 @@ func (l *limiter) takeLocked(at seat) (limitKind, bool) {
 	case full(l.all, l.limits.Followers):
 		return limitAll, false
 	}
+	l.sitLocked(at)
+	return 0, true
+}
+
+func (l *limiter) sitLocked(at seat) {
 	l.all++
 	l.services[at.e]++
 	if at.guest {
 		l.users[at.uid]++
 	}
-	return 0, true
+}
+
+func (s *Server) seatOf(e *Entry, uid uint32) seat {
+	return seat{e: e, uid: uid, guest: uid != 0 && uid != s.owner.Uid}
+}
+
+// seatAgain gives a handle that another process has left its place, whatever the
+// limits are now.
+func (s *Server) seatAgain(e *Entry, uid uint32) seat {
+	at := s.seatOf(e, uid)
+	s.limiter.mu.Lock()
+	defer s.limiter.mu.Unlock()
+	s.limiter.sitLocked(at)
+	return at
+}
+
+// noteSeat writes whose the handle is.
+func (h *handle) noteSeat() {
+	if h.cell != nil {
+		h.cell.uid = h.seat.uid
+	}
 }
 
 // unseat gives a place back.

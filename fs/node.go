@@ -15,6 +15,8 @@ type node struct {
 	e    *Entry
 	v    *view
 
+	cell *nodeCell // what is known of it when this process is gone; may be nil
+
 	// guarded by tree.mu
 	lookups uint64
 
@@ -24,6 +26,10 @@ type node struct {
 	told  int64      // the greatest size told of it
 	opens int
 	pins  pins // of current and seq
+	// offset is a record and its offset, from which a node of another process
+	// finds out its place in the view; its number is 0 when that is known.
+	offset pos
+	late   uint64 // see handle.await
 
 	// Handles that were fed from disk have other offsets than the view. A
 	// poller reads as much as the size has grown by, so the size must not be
@@ -77,6 +83,10 @@ func (n *node) settleLocked() {
 		c.Release()
 	}
 	n.first.Store(n.base)
+	n.shifted.Store(0)
+	n.reached.Store(0)
+	n.offset, n.late = pos{}, 0
+	n.note()
 }
 
 // size is the size to tell, now: it never shrinks.
@@ -89,7 +99,9 @@ func (n *node) size() int64 {
 	} else if n.opens > 0 {
 		end = n.freezeLocked()
 	}
+	n.placeLocked()
 	n.told = max(n.told, end.off-n.base+n.shifted.Load(), n.reached.Load())
+	n.noteTold()
 	return n.told
 }
 
@@ -137,6 +149,7 @@ func (n *node) end() pos {
 func (n *node) atEnd() {
 	n.mu.Lock()
 	n.pins.thaw = true
+	n.noteEnd()
 	n.mu.Unlock()
 }
 
@@ -147,10 +160,12 @@ func (n *node) freezeLocked() pos {
 	_, end := n.v.catchUp()
 	n.pins.thaw = false
 	if end.off == n.pins.end.off && end.reckoning == n.pins.end.reckoning && len(n.pins.chunks) > 0 {
+		n.noteEnd()
 		return n.pins.end
 	}
 	n.pinLocked()
 	n.pins.end = end
+	n.noteEnd()
 	for n.pins.bytes > 2*n.e.ringBytes() && len(n.pins.chunks) > 1 {
 		n.unpinLocked(len(n.pins.chunks) - 1)
 	}

@@ -175,7 +175,7 @@ func (ps *pass) readMemory(dst []byte, q request) (n int, known bool) {
 func (ps *pass) done(dst []byte, off int64, n int) int {
 	if n > 0 {
 		ps.next, ps.half = off+int64(n), dst[n-1] != '\n'
-		ps.h.next, ps.h.last = ps.next, ps
+		ps.h.next, ps.h.last, ps.h.ahead = ps.next, ps, -1
 	}
 	return n
 }
@@ -216,7 +216,9 @@ func (ps *pass) begin(off int64, told []byte, first uint64, p pos, abs int64) {
 	}
 	ps.cur, ps.id, ps.at, ps.part = len(ps.stretches)-1, s.id, p, part{}
 	ps.own = ps != &h.main
-	h.n.shift(s.base)
+	if p.reckoning != 0 {
+		h.n.shift(s.base)
+	}
 }
 
 // skipToEnd goes to the end, without a word of what is skipped: it is not

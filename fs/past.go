@@ -110,8 +110,7 @@ func (ps *pass) pastLines(q request) (n int, load, known bool) {
 	if p.err == nil {
 		return 0, true, false
 	}
-	if err := p.err; !errors.Is(err, io.EOF) {
-		e := ps.h.n.e
+	if err, e := p.err, ps.h.n.e; !errors.Is(err, io.EOF) && !e.fs.dev.left.Load() {
 		e.fs.later(func() {
 			e.fs.dev.log.Warn("cannot read a reader's lines from disk", "service", e.Name, "err", err)
 		})

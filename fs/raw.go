@@ -44,11 +44,9 @@ func (r *raw) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fus
 func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 	switch name {
 	case statusName:
-		var b bytes.Buffer
-		r.s.opts.Status(&b)
-		return r.lookupText(&text{ino: statusIno, data: b.Bytes(), changed: r.s.changed()}, out)
+		return r.lookupText(r.s.text(statusIno), out)
 	case ignoreName:
-		return r.lookupText(&text{ino: ignoreIno, data: []byte(ignoreText), changed: r.s.born}, out)
+		return r.lookupText(r.s.text(ignoreIno), out)
 	}
 	e := r.s.tree.entry(name)
 	if e == nil {
@@ -57,6 +55,16 @@ func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 	out.NodeId = e.dirID(selAll)
 	r.dirAttr(directory{e: e}, &out.Attr)
 	return fuse.OK
+}
+
+// text is the content that the file has now.
+func (s *Server) text(ino uint64) *text {
+	if ino == ignoreIno {
+		return &text{ino: ino, data: []byte(ignoreText), changed: s.born}
+	}
+	var b bytes.Buffer
+	s.opts.Status(&b)
+	return &text{ino: ino, data: b.Bytes(), changed: s.changed()}
 }
 
 func (r *raw) lookupText(x *text, out *fuse.EntryOut) fuse.Status {
@@ -117,31 +125,32 @@ func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.S
 		return fuse.EACCES
 	}
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
+	r.s.openedBefore(in.Unique)
 	n, x := r.s.tree.node(in.NodeId)
 	switch {
 	case x != nil:
-		out.Fh = r.s.tree.addHandle(x)
+		out.Fh = r.s.tree.addHandle(x, in.Unique)
 	case n == nil:
 		return stale
 	default:
-		return r.openNode(n, in.Uid, out)
+		return r.openNode(n, in, out)
 	}
 	return fuse.OK
 }
 
 // openNode makes a handle of current, follow or seq. Who reads a follow too many
 // is told what open(2) tells of limits: of his own EMFILE, of all together ENFILE.
-func (r *raw) openNode(n *node, uid uint32, out *fuse.OpenOut) fuse.Status {
+func (r *raw) openNode(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	var at seat
 	if n.kind == follow {
 		var st fuse.Status
-		if at, st = r.s.seat(n.e, uid); st != fuse.OK {
+		if at, st = r.s.seat(n.e, in.Uid); st != fuse.OK {
 			return st
 		}
 	}
 	h := newHandle(n)
 	h.seat = at
-	out.Fh = r.s.tree.addHandle(h)
+	out.Fh = r.s.tree.addHandle(h, in.Unique)
 	return fuse.OK
 }
 
@@ -160,7 +169,7 @@ func (r *raw) Read(_ <-chan struct{}, in *fuse.ReadIn, dst []byte) (fuse.ReadRes
 	}
 	x, ok := r.s.tree.handle(in.Fh).(*text)
 	if !ok {
-		return nil, fuse.EBADF
+		return r.s.readLeft()
 	}
 	n := copy(dst, x.data[min(off, int64(len(x.data))):])
 	return fuse.ReadResultData(dst[:n]), fuse.OK
@@ -193,7 +202,7 @@ func (r *raw) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	if !ok {
 		return stale
 	}
-	out.Fh = r.s.tree.addHandle(r.list(d))
+	out.Fh = r.s.tree.addHandle(r.list(d), in.Unique)
 	return fuse.OK
 }
 
@@ -226,7 +235,9 @@ func (r *raw) list(d directory) listing {
 func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	l, ok := r.s.tree.handle(in.Fh).(listing)
 	if !ok {
-		return fuse.EBADF
+		if l, ok = r.listAnew(in.NodeId, in.Fh); !ok {
+			return fuse.EBADF
+		}
 	}
 	for i := in.Offset; i < uint64(len(l)); i++ {
 		e := l[i]

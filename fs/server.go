@@ -28,6 +28,9 @@ type Options struct {
 	// Status writes the content of the status file.
 	Status func(io.Writer)
 	Log    *slog.Logger
+	// State, if not nil, is shared memory of StateSize bytes, all 0. What it
+	// gets enables another process to go on with the mount: see OpenKept.
+	State *os.File
 
 	onPark func() // for tests: a read waits; nil otherwise
 }
@@ -48,6 +51,11 @@ type Server struct {
 	dev     device
 	jobs    jobs
 	kept    atomic.Int64 // readers whose file stays open between loads
+
+	protocol  protocol
+	served    sync.Once
+	adopted   bool   // from a process that is gone
+	inherited uint64 // the last node id of that one
 
 	closing sync.Once
 	closed  error
@@ -75,24 +83,43 @@ func Mount(o Options) (*Server, error) {
 	}
 	s := newServer(o, dir, fd)
 	s.real = real
-	s.bound(requestTimeout())
-	p := newProtocol(s)
-	if err := s.dev.greet(p); err != nil {
-		s.dev.close()
-		return nil, errors.Join(fmt.Errorf("cannot use the mount on %q: %w", s.dir, err), detach(s.dir))
-	}
-	if s.device, err = deviceOn(s.real); err != nil {
+	timeout := requestTimeout() // not changed for a mount that is there
+	s.bound(timeout)
+	if err := s.greet(timeout); err != nil {
 		s.dev.close()
 		return nil, errors.Join(err, detach(s.dir))
 	}
-	s.dev.serve(p, s)
-	go func() {
-		s.dev.done.Wait()
-		s.dev.close()
-		s.tree.clear()
-		close(s.done)
-	}()
+	s.serve()
 	return s, nil
+}
+
+// greet begins to speak with the kernel.
+func (s *Server) greet(timeout time.Duration) error {
+	s.protocol = newProtocol(s)
+	init, err := s.dev.greet(s.protocol)
+	if err != nil {
+		return fmt.Errorf("cannot use the mount on %q: %w", s.dir, err)
+	}
+	if s.device, err = deviceOn(s.real); err != nil || s.opts.State == nil {
+		return err
+	}
+	if s.tree.state, err = openState(s.opts.State); err != nil {
+		return err
+	}
+	return s.tree.state.begin(init, s.device, s.dir, s.real, int64(timeout))
+}
+
+// serve answers the kernel until the tree is not mounted any more.
+func (s *Server) serve() {
+	s.served.Do(func() {
+		s.dev.serve(s.protocol, s)
+		go func() {
+			s.dev.done.Wait()
+			s.dev.close()
+			s.tree.clear()
+			close(s.done)
+		}()
+	})
 }
 
 func newServer(o Options, dir string, fd int) *Server {
@@ -143,9 +170,10 @@ func (s *Server) Add(svc Service) (*Entry, error) {
 	if t.entries[svc.Name] != nil {
 		return nil, fmt.Errorf("cannot show %q: it is shown already", svc.Name)
 	}
-	t.slot++
-	e := newEntry(svc, s, t.slot)
-	t.entries[svc.Name], t.slots[t.slot] = e, e
+	slot, cell := t.keepEntry(svc.Name)
+	e := newEntry(svc, s, slot)
+	e.cell = cell
+	t.entries[svc.Name], t.slots[slot] = e, e
 	return e, nil
 }
 
@@ -158,6 +186,7 @@ func (s *Server) Remove(name string) {
 	delete(s.tree.entries, name)
 	if e != nil {
 		delete(s.tree.slots, e.slot)
+		s.tree.giveEntry(e.cell)
 	}
 	s.tree.mu.Unlock()
 	if e != nil {
@@ -187,6 +216,7 @@ func (s *Server) Close() error {
 		for _, e := range s.tree.names() {
 			e.end()
 		}
+		s.serve() // an adopted tree may not have been resumed
 		ours, err := unmountSoon(s.dir, s.mounted)
 		if err != nil {
 			s.closed = fmt.Errorf("cannot unmount %q: %w", s.dir, err)

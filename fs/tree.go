@@ -52,6 +52,7 @@ type Entry struct {
 	Service // as it was added; looks are those of shown
 	fs      *Server
 	slot    uint64
+	cell    *entryCell
 
 	shown   atomic.Pointer[shown]
 	readers atomic.Int64
@@ -150,6 +151,10 @@ type tree struct {
 	texts   map[uint64]*text
 	handles map[uint64]any // *handle, *text or listing
 	fh      uint64
+
+	state *state                 // nil: no other process will go on with the mount
+	cells map[uint64]*handleCell // of handles
+	known map[string]*entryCell  // of services that are yet to be added again
 }
 
 // text is a file whose content is fixed when it is looked up: status, .ignore.
@@ -158,12 +163,14 @@ type text struct {
 	data    []byte
 	lookups uint64
 	changed time.Time
+	cell    *nodeCell
 }
 
 func newTree() *tree {
 	return &tree{
 		entries: map[string]*Entry{}, slots: map[uint64]*Entry{}, fresh: firstFresh,
 		nodes: map[uint64]*node{}, texts: map[uint64]*text{}, handles: map[uint64]any{},
+		cells: map[uint64]*handleCell{},
 	}
 }
 
@@ -203,6 +210,7 @@ func (t *tree) addNode(n *node) {
 	t.fresh++
 	n.id, n.lookups = t.fresh, 1
 	t.nodes[n.id] = n
+	t.keepNode(n)
 }
 
 func (t *tree) addText(x *text) {
@@ -211,6 +219,7 @@ func (t *tree) addText(x *text) {
 	t.fresh++
 	x.id, x.lookups = t.fresh, 1
 	t.texts[x.id] = x
+	t.keepText(x)
 }
 
 func (t *tree) node(id uint64) (*node, *text) {
@@ -233,6 +242,7 @@ func (t *tree) unlook(id, lookups uint64) *node {
 	if x := t.texts[id]; x != nil {
 		if x.lookups -= min(lookups, x.lookups); x.lookups == 0 {
 			delete(t.texts, id)
+			t.giveNode(x.cell)
 		}
 	}
 	n := t.nodes[id]
@@ -243,15 +253,33 @@ func (t *tree) unlook(id, lookups uint64) *node {
 		return nil
 	}
 	delete(t.nodes, id)
+	t.giveNode(n.cell)
 	return n
 }
 
-// addHandle returns the number by which the kernel will call h.
-func (t *tree) addHandle(h any) uint64 {
+// addHandle returns the number by which the kernel will call h, which the
+// request unique opens.
+func (t *tree) addHandle(h any, unique uint64) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fh++
 	t.handles[t.fh] = h
+	if t.state != nil {
+		t.state.fh.Store(t.fh)
+	}
+	var c *handleCell
+	switch h := h.(type) {
+	case *handle:
+		c = t.keepHandle(t.fh, h.n.id, unique)
+		h.cell = c
+		h.noteSeat()
+		h.note()
+	case *text:
+		c = t.keepHandle(t.fh, h.id, unique)
+	}
+	if c != nil {
+		c.fh.Store(t.fh)
+	}
 	return t.fh
 }
 
@@ -266,6 +294,7 @@ func (t *tree) dropHandle(fh uint64) any {
 	defer t.mu.Unlock()
 	h := t.handles[fh]
 	delete(t.handles, fh)
+	t.giveHandle(fh)
 	return h
 }
 

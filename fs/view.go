@@ -304,11 +304,14 @@ func (v *view) seek(seq uint64) (p pos, c *ring.Chunk, ok bool) {
 	if seq < head.Seq || seq > end.Seq {
 		return pos{}, nil, false
 	}
+	if seq == end.Seq {
+		return end, nil, true
+	}
 	p = v.findSeq(seq)
 	if p.Seq > seq {
 		return pos{}, nil, false
 	}
-	for p.Seq < seq || seq == end.Seq {
+	for p.Seq < seq {
 		chunk, ok := v.ring.Chunk(p.Block)
 		if !ok {
 			return pos{}, nil, false

@@ -2,6 +2,8 @@ package integration
 
 import (
 	"fmt"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -41,5 +43,23 @@ func TestLinesThatWaitedForTheDisk(t *testing.T) {
 			}
 			t.Logf("%d lines stored, %d lost, said in %d marks", a.lines, a.lost, a.marks)
 		})
+	}
+}
+
+// The settings of a command change while there is no daemon: the next one starts
+// it again.
+func TestCommandChangedWithoutADaemon(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t, "[service.web]\ncommand = \"echo old; exec sleep 1000\"\n")
+	d.watch("web", "follow").await("old\n")
+	d.kill()
+	must(t, os.WriteFile(d.conf, []byte("[service.web]\ncommand = \"echo new; exec sleep 1000\"\n"), 0o644))
+	d.start()
+	d.watch("web", "follow").await("new\n")
+	lines := strings.Split(d.read("web", "current"), "\n")
+	for i, want := range []string{"web run 1 started", "old", "web run 1 killed by SIGTERM", "web run 2 started", "new"} {
+		if !strings.Contains(lines[i], want) {
+			t.Errorf("line %d is %q, want %q", i+1, lines[i], want)
+		}
 	}
 }

@@ -66,8 +66,8 @@ func TestShutdownOfEmptyDaemon(t *testing.T) {
 	d.stop()
 }
 
-// After SIGKILL the next daemon starts over the dead mount, knows what was
-// said, and counts on.
+// When the daemon and the holder of its mount are killed, the next daemon starts
+// over the dead mount, knows what was said, and counts on.
 func TestKilledDaemon(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t, smallRing)
@@ -77,7 +77,9 @@ func TestKilledDaemon(t *testing.T) {
 	reader.awaitText(numbered(25))
 	before := parseSeq(t, d.read("web", "seq"))
 
+	holder := d.mountHolder()
 	d.kill()
+	must(t, syscall.Kill(holder, syscall.SIGKILL))
 	reader.wait()
 	f.watch.awaitEnd()
 	f.abandon()

@@ -1,12 +1,15 @@
 package integration
 
 import (
+	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // nobody is a user who may do nothing in particular.
@@ -103,5 +106,77 @@ func TestPlainUserWithoutFusermount(t *testing.T) {
 	stop()
 	if !strings.Contains(stderr.String(), "fusermount3 is not installed") {
 		t.Errorf("the log does not say what is missing:\n%s", stderr)
+	}
+}
+
+// The readers of a plain user outlive his daemon, too.
+func TestPlainUserReadersOutliveTheDaemon(t *testing.T) {
+	needTools(t, "fusermount3")
+	home, command := asNobody(t)
+	must(t, os.MkdirAll(filepath.Join(home, ".config", "logfs"), 0o755))
+	must(t, os.WriteFile(filepath.Join(home, ".config", "logfs", "logfs.toml"), []byte(`
+[service.web]
+command = "i=0; while [ -e go ]; do i=$((i+1)); echo line $i; sleep 0.01; done; sleep 1000"
+dir = "`+home+`"
+`), 0o644))
+	must(t, os.WriteFile(filepath.Join(home, "go"), nil, 0o644))
+	mark := "LOGFS_TEST_ID=" + home
+	start := func() (*exec.Cmd, *logBuffer) {
+		t.Helper()
+		cmd := command(os.Getenv("PATH"), "daemon", "--ready-fd", "3")
+		cmd.Env = append(cmd.Env, mark)
+		ready, w, err := os.Pipe()
+		must(t, err)
+		defer ready.Close()
+		log := &logBuffer{}
+		cmd.ExtraFiles, cmd.Stderr = []*os.File{w}, log
+		must(t, cmd.Start())
+		w.Close()
+		if !(&daemon{}).awaitReady(ready) {
+			_ = cmd.Process.Kill()
+			t.Fatalf("the daemon did not become ready:\n%s", log)
+		}
+		return cmd, log
+	}
+	defer (&daemon{t: t, env: mark}).killServices()
+	cmd, _ := start()
+	cat := command("/bin:/usr/bin")
+	cat.Path, cat.Args = "/bin/sh", []string{"sh", "-c", "exec cat run/logfs/web/stdout/follow"}
+	out, err := cat.StdoutPipe()
+	must(t, err)
+	must(t, cat.Start())
+	defer time.AfterFunc(2*patience, func() { _ = cat.Process.Kill() }).Stop()
+	lines := bufio.NewScanner(out)
+	read := func(from, to int) {
+		t.Helper()
+		for n := from; n <= to; n++ {
+			if !lines.Scan() || lines.Text() != fmt.Sprintf("line %d", n) {
+				t.Fatalf("line %d: %q, %v", n, lines.Text(), lines.Err())
+			}
+		}
+	}
+	read(1, 10)
+	var log *logBuffer
+	for n := 10; n < 40; n += 10 {
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		cmd, log = start()
+		read(n+1, n+10)
+	}
+	must(t, os.Remove(filepath.Join(home, "go")))
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the daemon ended with %v:\n%s", err, log)
+	}
+	for lines.Scan() {
+	}
+	if err := cat.Wait(); err != nil {
+		t.Errorf("cat ended with %v", err)
+	}
+	if left := mountsUnder(home); len(left) > 0 {
+		t.Errorf("mounts left: %v", left)
+	}
+	if left := processesWith(mark); len(left) > 0 {
+		t.Errorf("processes left: %v", left)
 	}
 }

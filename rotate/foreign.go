@@ -11,7 +11,7 @@ import (
 
 var (
 	errNotRegular = errors.New("not a regular file")
-	errShared  = errors.New("it has another name elsewhere, a hard link")
+	errShared     = errors.New("it has another name elsewhere, a hard link")
 )
 
 // elsewhere says whether a file with so many names in the logdir has more.

@@ -149,16 +149,18 @@ func unmount(dir string) error {
 	} else if !ours {
 		return exit.Misusef("nothing to unmount on %q: want the mount point of a logfs", dir)
 	}
-	cleared, err := fs.ClearStale(abs)
-	if err != nil || cleared {
-		return exit.With(exit.Refused, err)
+	// First without a look at it: it may wait for its next daemon.
+	err = fs.Unmount(abs)
+	if err == nil {
+		return nil
 	}
-	if err := fs.Unmount(abs); errors.Is(err, unix.EBUSY) {
+	if cleared, stale := fs.ClearStale(abs); cleared || stale != nil {
+		return exit.With(exit.Refused, stale)
+	}
+	if errors.Is(err, unix.EBUSY) {
 		return exit.Refusedf("cannot unmount %q: files of it are open; end their readers, or the daemon", dir)
-	} else if err != nil {
-		return exit.With(exit.Refused, err)
 	}
-	return nil
+	return exit.With(exit.Refused, err)
 }
 
 // isMount says whether the mount table has a logfs on dir. Asking the mount

@@ -39,7 +39,7 @@ func TestCompletionHasEveryCommandAndFlag(t *testing.T) {
 				t.Errorf("completion of %s has %q, but not all names of --%s", c.name, got, f.Name)
 			}
 			if f.NoOptDefVal != "" {
-				return // it has no value
+				return // it takes no value
 			}
 			kind, _ := pflag.UnquoteUsage(f)
 			want, known := map[string][]string{"FILE": {":files"}, "DIR": {":dirs"}, "N": nil}[kind]

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/control"
 	"logfs/cmd/logfs/internal/daemon"
+	"logfs/cmd/logfs/internal/exit"
 )
 
 var daemonCommand = command{
@@ -20,6 +25,9 @@ that is given must be an empty directory.
 
 If FUSE is missing, capture and the files in the store work all the same.
 
+With --replace, a running daemon leaves everything to this one: services run on,
+and readers read on. The same happens when it is killed and started again.
+
 Signals: TERM or INT end it: services get TERM, and KILL after 5 s, or at once
 at a second signal; readers of follow get end of file. ALRM rotates all logs,
 USR1 brings all to stable storage. HUP reads the configuration again: services
@@ -30,6 +38,7 @@ socket, which needs a restart of the daemon.`,
 	examples: []string{
 		"logfs daemon",
 		"logfs daemon --config ./logfs.toml --mount /tmp/logs --store /tmp/store --socket /tmp/control",
+		"logfs daemon --replace    after an upgrade",
 		"kill -ALRM $(pidof logfs)    rotate all logs",
 	},
 	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
@@ -40,11 +49,12 @@ socket, which needs a restart of the daemon.`,
 		p.addStore(f)
 		f.StringVar(&p.socket, "socket", "", "listen for clients on `FILE`"+byDefault(config.Default().Socket))
 		r.add(f)
-		return func(c *console, f *pflag.FlagSet) (int, error) { return 0, runDaemon(c, f, p, r) }
+		replace := f.Bool("replace", false, "take over from the running daemon, if there is one: readers and services go on")
+		return func(c *console, f *pflag.FlagSet) (int, error) { return 0, runDaemon(c, f, p, r, *replace) }
 	},
 }
 
-func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness) error {
+func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness, replace bool) error {
 	if err := noArgs(f); err != nil {
 		return err
 	}
@@ -70,5 +80,31 @@ func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness) error {
 		MakeMount: cfg.Mount == config.Default().Mount,
 		Log:       newLog(c.err, slog.LevelInfo),
 	}}
+	if replace {
+		if err := s.replace(); err != nil {
+			return err
+		}
+	}
 	return s.serve()
+}
+
+// leavePatience is how long a daemon may take to leave: its disks may be slow.
+const leavePatience = 30 * time.Second
+
+// replace has the running daemon leave.
+func (s *serving) replace() error {
+	d, err := control.Dial(s.options.Config.Socket)
+	var none *control.UnreachableError
+	if errors.As(err, &none) && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)) {
+		return nil
+	}
+	if err != nil {
+		return exit.With(exit.Refused, err)
+	}
+	defer d.Close()
+	if err := d.Leave(); err != nil {
+		return exit.Refusedf("cannot take over from the running daemon: %w", err)
+	}
+	s.options.Await = leavePatience
+	return nil
 }

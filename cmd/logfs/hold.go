@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -17,7 +18,8 @@ import (
 )
 
 // holdCommand is not for people: the daemon starts it for each run of a service
-// of its configuration, as the parent of the command, which outlives the daemon.
+// of its configuration, as the parent of the command, for each FIFO, and for its
+// mount. It outlives the daemon.
 var holdCommand = command{
 	name: daemon.HoldWord,
 	setup: func(*pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
@@ -33,9 +35,11 @@ var holdCommand = command{
 func runHold() (status int, err error) {
 	// The command dies with the thread that has started it.
 	runtime.LockOSThread()
+	terminated, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
 	// Caught and left alone: the command would inherit that they are ignored.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock} {
+	for _, fd := range []int{daemon.HoldSpec, daemon.HoldLock, daemon.HoldFifo} {
 		syscall.CloseOnExec(fd)
 	}
 	var spec daemon.Holding
@@ -44,6 +48,13 @@ func runHold() (status int, err error) {
 		return 0, exit.Misusef("this command is for the daemon only: %w", err)
 	}
 	from.Close()
+	switch {
+	case spec.Mount:
+		daemon.KeepMount()
+		return 0, nil
+	case spec.Service.Fifo != "":
+		return 0, holdFifo(terminated, spec)
+	}
 	cmd, streams, err := daemon.StartCommand(spec.Service, unix.SIGTERM)
 	if err != nil {
 		fmt.Print(daemon.Reason(err))
@@ -67,7 +78,7 @@ func runHold() (status int, err error) {
 }
 
 func holdService(spec daemon.Holding, streams []*os.File) (control.Run, error) {
-	a := control.Attach{Name: spec.Service.Name, Kind: control.Command, Streams: streams, Service: true}
+	a := control.Attach{Name: spec.Service.Name, Kind: control.Command, Streams: streams, Service: true, About: spec.About}
 	if err := withHold(&a); err != nil {
 		return nil, err
 	}

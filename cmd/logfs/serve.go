@@ -105,7 +105,14 @@ func (s *serving) untilEnd(d *daemon.Daemon) {
 	rotate := errand{do: d.Rotate}
 	flush := errand{do: d.Flush}
 	reload := s.reloader(d)
-	for sig := range s.received {
+	for {
+		var sig os.Signal
+		select {
+		case sig = <-s.received:
+		case <-d.Left():
+			s.options.Log.Info("leaving everything to another daemon")
+			return
+		}
 		log := s.options.Log.With("signal", sig)
 		switch {
 		case sig == unix.SIGALRM:

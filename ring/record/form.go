@@ -67,7 +67,10 @@ func (r *Record) BytesLen() int {
 //
 // Control characters, invalid bytes and the backslash are written \xNN, so
 // the text can neither end the record nor drive a terminal; other UTF-8 is
-// left alone.
+// left alone. A text that begins with a priority, as messages to syslog do and
+// lines that services write for systemd, has it in the header too:
+//
+//	@400000006b00928d1908bac4,log,1,7,o,pri=165;<165>1 2026-11-20T02:50:00Z …\n
 func (r *Record) AppendSeq(dst []byte, service string) []byte {
 	dst = append(dst, r.label...)
 	dst = append(dst, ',')
@@ -84,6 +87,9 @@ func (r *Record) AppendSeq(dst []byte, service string) []byte {
 	if r.More {
 		dst = append(dst, '+')
 	}
+	if pri := r.priority(); pri != nil {
+		dst = append(append(dst, fieldPri...), pri...)
+	}
 	dst = append(dst, ';')
 	dst = appendEscaped(dst, r.Text)
 	return append(dst, '\n')
@@ -98,10 +104,40 @@ func (r *Record) SeqLen(service string) int {
 	if r.More {
 		n++
 	}
+	if pri := r.priority(); pri != nil {
+		n += len(fieldPri) + len(pri)
+	}
 	for at, bad := nextBad(r.Text, 0); bad > 0; at, bad = nextBad(r.Text, at+bad) {
 		n += 3 * bad
 	}
 	return n
+}
+
+// fieldPri begins the header field that has the priority.
+const fieldPri = ",pri="
+
+// maxPriority is that of the facility local7 and the severity debug.
+const maxPriority = 191
+
+// priority is the digits between the angle brackets that the text begins with,
+// nil if it does not begin with a priority as RFC 3164 and RFC 5424 have it. It
+// is what the writer of the line says, and of the first piece of a line only by
+// intent: a later piece that looks so is taken for one too, because a record is
+// shown the same wherever reading begins.
+func (r *Record) priority() []byte {
+	text := r.Text
+	if len(text) < 3 || text[0] != '<' || r.Kind == Mark {
+		return nil
+	}
+	n, end := 0, 1
+	for ; end < min(len(text), 5) && '0' <= text[end] && text[end] <= '9'; end++ {
+		n = 10*n + int(text[end]-'0')
+	}
+	leadingZero := text[1] == '0' && end > 2
+	if end == 1 || end == len(text) || text[end] != '>' || leadingZero || n > maxPriority {
+		return nil
+	}
+	return text[1:end]
 }
 
 func digits(v uint64) int {

@@ -144,6 +144,15 @@ func TestForms(t *testing.T) {
 		{Out, false, "\x1b[2J\r\t\\n\x7f", "\x1b[2J\r\t\\n\x7f\n", `o;\x1b[2J\x0d\x09\x5cn\x7f`},
 		{Out, false, "grün → \xff\xc2\x9bm", "grün → \xff\xc2\x9bm\n", `o;grün → \xff\xc2\x9bm`},
 		{Out, false, "@400000006b00940a075bcd15,web,1,2,=;forged", "@400000006b00940a075bcd15,web,1,2,=;forged\n", "o;@400000006b00940a075bcd15,web,1,2,=;forged"},
+		{Out, false, "<165>1 - - -", "<165>1 - - -\n", "o,pri=165;<165>1 - - -"},
+		{Err, true, "<0>", "<0>", "e+,pri=0;<0>"},
+		{Out, false, "<191>x", "<191>x\n", "o,pri=191;<191>x"},
+		{Out, false, "<192>x", "<192>x\n", "o;<192>x"},
+		{Out, false, "<013>x", "<013>x\n", "o;<013>x"},
+		{Out, false, "<13", "<13\n", "o;<13"},
+		{Out, false, "<>x", "<>x\n", "o;<>x"},
+		{Out, false, "<1x>", "<1x>\n", "o;<1x>"},
+		{Out, false, " <13>x", " <13>x\n", "o; <13>x"},
 		{Mark, false, string(AppendStart(nil, 42, 4242)), "-- web run 42 started 2026-11-20T18:40:00Z pid 4242 --\n", "=;start run=42 pid=4242"},
 		{Mark, false, exit(Exit{Known: true, Code: 1, After: 192 * time.Second}), "-- web run 42 exited 1 after 3m12s --\n", "=;exit code=1 after=192s"},
 		{Mark, false, exit(Exit{Known: true, Signal: "KILL", After: 250 * time.Millisecond}), "-- web run 42 killed by SIGKILL after 250ms --\n", "=;exit signal=KILL after=0.25s"},
@@ -191,6 +200,7 @@ func checkLengths(t *testing.T, r *Record) {
 func FuzzForms(f *testing.F) {
 	f.Add([]byte("a\x00\x1b\\\xc2\x9b\xff"), true)
 	f.Add([]byte("\xc2"), false)
+	f.Add([]byte("<165>1 2026"), true)
 	f.Fuzz(func(t *testing.T, text []byte, more bool) {
 		text = bytes.ReplaceAll(text, []byte{'\n'}, nil)
 		r := scan(t, string(Append(nil, at, Out, more, text)), 7, 1)[0]
@@ -221,7 +231,7 @@ func TestHeader(t *testing.T) {
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {
-	buf, text := make([]byte, 0, 1024), []byte("GET /health 200")
+	buf, text := make([]byte, 0, 1024), []byte("<13>GET /health 200")
 	n := testing.AllocsPerRun(100, func() {
 		line := Append(buf, at, Out, false, text)
 		s := Scanner{Buf: line, Seq: 1}

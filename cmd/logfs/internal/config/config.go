@@ -64,6 +64,11 @@ type Service struct {
 	Group      string // name or number; empty: not configured
 	Mode       uint32 // permission bits of the service's directory
 	Command    []string
+	Fifo       string // path; empty: none
+	Syslog     string // path; empty: none
+	InputOwner string // as Owner, of the FIFO or socket
+	InputGroup string
+	InputMode  uint32 // permission bits; 0: not configured
 	Dir        string
 	Env        []string // "NAME=VALUE", sorted, no name twice
 	User       string
@@ -107,7 +112,7 @@ func (c Config) CheckFixed(running Config) error {
 }
 
 // CheckPaths reports whether mount, store and socket are all set and can be
-// used together. Load checks what a file sets; call this once paths given in
+// used together, and with the inputs of the services. Load checks what a file sets; call this once paths given in
 // other ways have been put in. The check is of names: symbolic links are not
 // followed.
 func (c Config) CheckPaths() error {
@@ -121,7 +126,7 @@ func (c Config) CheckPaths() error {
 	if keys, msg := c.overlap(); msg != "" {
 		return &Error{Key: keys[0], Msg: msg}
 	}
-	return nil
+	return c.CheckInputs()
 }
 
 // overlap finds two paths that exclude each other. The daemon never reads or

@@ -51,6 +51,9 @@ func sound(t *testing.T, c Config) {
 			s.Keep < 1 || s.Sync <= 0 || s.Backoff <= 0 || s.Backoff > s.BackoffMax || s.Mode&^0o777 != 0 {
 			t.Fatalf("unsound settings: %+v", s)
 		}
+		if key, path := s.Input(); key != "" && (s.Command != nil || c.inputPlace(path) != "") || s.InputMode&^0o666 != 0 {
+			t.Fatalf("unsound input: %+v", s)
+		}
 		if !slices.IsSorted(s.Env) || s.Command != nil && s.Command[0] == "" || s.Dir != "" && !filepath.IsAbs(s.Dir) {
 			t.Fatalf("unsound process: %+v", s)
 		}
@@ -63,6 +66,7 @@ func sound(t *testing.T, c Config) {
 func FuzzLoad(f *testing.F) {
 	f.Add("mount = \"/m\"\n[defaults]\nkeep = 2\n[service.web]\ncommand = [\"x\"]\nenv.A = \"1\"\n")
 	f.Add("[service.\"a.b\"]\nsize = \"10MB\"\nsync = '''\n1s'''\n")
+	f.Add("[defaults]\ninput-mode = \"622\"\n[service.log]\nsyslog = \"/log\"\n[service.f]\nfifo = \"/f\"\ninput-group = \"0\"\n")
 	path := filepath.Join(f.TempDir(), "logfs.toml")
 	f.Fuzz(func(t *testing.T, text string) {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {

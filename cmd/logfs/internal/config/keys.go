@@ -20,6 +20,7 @@ type Key struct {
 	Meaning  string // one line
 	Accepted string // completes "want …"
 	Process  bool   // says how a command is run: in [service.NAME] only beside one
+	Input    bool   // says who may write to a fifo or syslog: likewise
 
 	set func(to target, value any) *refusal
 }
@@ -93,6 +94,16 @@ var Keys = []Key{
 
 	key("command", ServiceOnly, "", "what the daemon runs: a string goes to /bin/sh -c, an array is run as it is",
 		command(func(t target) *[]string { return &t.Service.Command })),
+	key("fifo", ServiceOnly, "", "FIFO that others write lines to; it is made if it is missing",
+		path(4095, func(t target) *string { return &t.Service.Fifo })),
+	key("syslog", ServiceOnly, "", "datagram socket, as /dev/log is, that others send messages to",
+		path(107, func(t target) *string { return &t.Service.Syslog })),
+	input("input-owner", "owner of the FIFO or socket",
+		owning("user", knownUser, func(t target) *string { return &t.Service.InputOwner })),
+	input("input-group", "group of the FIFO or socket",
+		owning("group", knownGroup, func(t target) *string { return &t.Service.InputGroup })),
+	input("input-mode", "permissions of the FIFO or socket; 0600 for one that is made",
+		fileMode(func(t target) *uint32 { return &t.Service.InputMode })),
 	process("dir", "", "directory the command starts in",
 		path(4095, func(t target) *string { return &t.Service.Dir })),
 	process("env", "", "variables added to the environment of the command",
@@ -151,4 +162,5 @@ var combinations = []struct {
 	{[]string{"total", "size"}, "", totalTooSmall},
 	{[]string{"min", "keep"}, "min", keepTooFew},
 	{[]string{"backoff", "backoff-max"}, "", backoffTooLong},
+	{waysIn, "", tooManyWays},
 }

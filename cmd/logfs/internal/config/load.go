@@ -177,8 +177,8 @@ func (l *loader) services(d *document, top table) {
 		d.fail(toml.Key{"service"}, p, "want tables: [service.NAME]")
 		return
 	}
-	for name, p := range all {
-		l.service(d, name, p)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		l.service(d, name, all[name])
 	}
 }
 
@@ -202,7 +202,10 @@ func (l *loader) service(d *document, name string, p toml.Primitive) {
 	s.Name = name
 	refused := d.apply(at, t, target{&l.cfg, &s}, Table, ServiceOnly)
 	d.combine(at, t, &s, l.guessed(t, refused), l.set)
-	d.needCommand(at, t)
+	d.needWay(at, t)
+	if keys, msg := l.input(&s); msg != "" {
+		d.blame(at, t, keys, msg)
+	}
 	l.cfg.Services = append(l.cfg.Services, s)
 }
 
@@ -237,14 +240,17 @@ func (d *document) combine(at toml.Key, t table, s *Service, guessed, byDefault 
 	}
 }
 
-// needCommand checks that a service without a command has no settings for one.
-func (d *document) needCommand(at toml.Key, t table) {
-	if _, ok := t["command"]; ok {
-		return
-	}
+// needWay checks that a service has no settings for a way in that it has not.
+func (d *document) needWay(at toml.Key, t table) {
+	_, command := t["command"]
+	_, fifo := t["fifo"]
+	_, syslog := t["syslog"]
 	for name, p := range t {
-		if k, _ := lookup(name, Table); k.Process {
+		switch k, _ := lookup(name, Table); {
+		case k.Process && !command:
 			d.fail(append(slices.Clone(at), name), p, "cannot be used without command: want command in the same table")
+		case k.Input && !fifo && !syslog:
+			d.fail(append(slices.Clone(at), name), p, "cannot be used without fifo or syslog: want one of them in the same table")
 		}
 	}
 }

@@ -72,6 +72,9 @@ func (c *Client) Limits(w io.Writer) error {
 	return c.ask(request{Do: doLimits}, w)
 }
 
+// Leave has the daemon end and leave everything to another one.
+func (c *Client) Leave() error { return c.ask(request{Do: doLeave}, io.Discard) }
+
 func (c *Client) ask(q request, w io.Writer) error {
 	if err := c.p.send(q); err != nil {
 		return fmt.Errorf("cannot ask the daemon: %w", errno(err))
@@ -119,7 +122,7 @@ func (c *Client) receive(r *reply) error {
 // files are closed here in any case: the daemon has its own descriptors.
 func (c *Client) Attach(a Attach) (Run, error) {
 	defer closeAll(a.files())
-	q := request{Do: doAttach, Name: a.Name, Kind: a.Kind, Hold: len(a.Hold) > 0, Own: a.Service}
+	q := request{Do: doAttach, Name: a.Name, Kind: a.Kind, Hold: len(a.Hold) > 0, Own: a.Service, About: a.About}
 	if err := c.p.send(q, a.files()...); err != nil {
 		return nil, fmt.Errorf("cannot ask the daemon: %w", errno(err))
 	}

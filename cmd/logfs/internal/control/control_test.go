@@ -51,6 +51,7 @@ func (d *fakeDaemon) questions() []string {
 
 func (d *fakeDaemon) Rotate(names []string) error { return d.ask("rotate %v", names) }
 func (d *fakeDaemon) Flush(names []string) error  { return d.ask("flush %v", names) }
+func (d *fakeDaemon) Leave() error                { return d.ask("leave") }
 
 func (d *fakeDaemon) Status(w io.Writer) {
 	d.mu.Lock()
@@ -142,7 +143,8 @@ func TestRequests(t *testing.T) {
 	d, path := serve(t)
 	must(t, dial(t, path).Rotate([]string{"web", "db"}))
 	must(t, dial(t, path).Flush(nil))
-	if got := d.questions(); !slices.Equal(got, []string{"rotate [web db]", "flush []"}) {
+	must(t, dial(t, path).Leave())
+	if got := d.questions(); !slices.Equal(got, []string{"rotate [web db]", "flush []", "leave"}) {
 		t.Errorf("asked %q", got)
 	}
 }
@@ -347,5 +349,26 @@ func TestAllowed(t *testing.T) {
 		if err := allowed(tt.peer, tt.own); (err == nil) != tt.ok {
 			t.Errorf("user %d to the daemon of %d: %v", tt.peer, tt.own, err)
 		}
+	}
+}
+
+// A run that nobody can write to any more is over, unless its holder stays.
+func TestHeldIsOver(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	a := Attach{Name: "web", Kind: Pipe, Streams: []*os.File{r}}
+	goes, stays := HoldLater(a, Next{}), HoldLater(a, Next{Stays: true})
+	if goes.over() || stays.over() {
+		t.Error("over while there is a writer")
+	}
+	w.Close()
+	if !goes.over() || stays.over() {
+		t.Errorf("without a writer: over is %v, and %v for one that stays", goes.over(), stays.over())
+	}
+	if err := stays.Exit(record.Exit{}); err != nil || !stays.over() {
+		t.Errorf("not over after Exit: %v", err)
 	}
 }

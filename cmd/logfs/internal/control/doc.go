@@ -7,6 +7,7 @@
 // connection carries one request of
 //
 //	{"do":"rotate","names":["web"]}   {"do":"flush"}   {"do":"status"}   {"do":"limits"}
+//	{"do":"leave"}
 //
 // answered by any number of {"re":"text","text":…} and one {"re":"ok"} or
 // {"re":"error","error":…,"status":100}, or it carries one run:

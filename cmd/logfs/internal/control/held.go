@@ -32,6 +32,9 @@ type Next struct {
 	Say func(string)
 	// Waits is how many bytes of the run no daemon has stored.
 	Waits func() int
+	// Stays says that a run is over only when Exit was called: until then the
+	// next daemon is looked for, however long that takes.
+	Stays bool
 }
 
 // A Held is a run whose pipes this process keeps open, with a Hold, so that the
@@ -198,6 +201,9 @@ func (h *Held) over() bool {
 	case <-h.ended:
 		return true
 	default:
+	}
+	if h.next.Stays {
+		return false
 	}
 	fds := make([]unix.PollFd, len(h.attach.Streams))
 	for i, f := range h.attach.Streams {

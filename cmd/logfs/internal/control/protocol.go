@@ -45,8 +45,10 @@ type Attach struct {
 	// Hold, if not empty, is what a capture.Hold is made of. The client has it
 	// open too, as it has the Streams, and attaches again to the next daemon.
 	Hold []*os.File
-	// Service says that the daemon's own configuration asks for the run.
+	// Service says that the daemon's own configuration asks for the run, About
+	// what it is about.
 	Service bool
+	About   string
 }
 
 // holdFiles is how many descriptors a Hold is.
@@ -84,6 +86,7 @@ const (
 	doFlush  = "flush"
 	doStatus = "status"
 	doLimits = "limits"
+	doLeave  = "leave"
 
 	reOK    = "ok"
 	reDone  = "done"
@@ -98,6 +101,7 @@ type request struct {
 	Kind   Kind     `json:"kind,omitempty"`
 	Hold   bool     `json:"hold,omitempty"`
 	Own    bool     `json:"own,omitempty"`
+	About  string   `json:"about,omitempty"`
 	Names  []string `json:"names,omitempty"`
 	Pid    int      `json:"pid,omitempty"`
 	Known  bool     `json:"known,omitempty"`

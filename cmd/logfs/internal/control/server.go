@@ -35,6 +35,8 @@ type Handler interface {
 	Flush(names []string) error
 	Status(io.Writer)
 	Limits(io.Writer)
+	// Leave has the daemon end and leave everything to another one.
+	Leave() error
 }
 
 // A Server answers the clients of one socket.
@@ -123,6 +125,9 @@ func (s *Server) serve(c *net.UnixConn) {
 	defer s.drop(c)
 	p := packets{c}
 	stranger := mayAsk(c)
+	if errors.Is(stranger, net.ErrClosed) {
+		return // the server is closing
+	}
 	if stranger != nil {
 		s.log.Warn("control connection refused", "err", stranger)
 		// The request is read all the same: closing a socket with unread
@@ -163,8 +168,10 @@ func (s *Server) answer(p packets, q request) error {
 	case doLimits:
 		s.handler.Limits(textWriter{p})
 		return nil
+	case doLeave:
+		return s.handler.Leave()
 	}
-	return exit.Misusef("unknown request %q: this daemon knows attach, rotate, flush, status and limits", q.Do)
+	return exit.Misusef("unknown request %q: this daemon knows attach, rotate, flush, status, limits and leave", q.Do)
 }
 
 // attach serves a connection that carries a run, until the client has gone.
@@ -181,7 +188,7 @@ func (s *Server) attach(p packets, q request, files []*os.File) {
 		return
 	}
 	run, err := s.handler.Attach(Attach{
-		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own,
+		Name: q.Name, Kind: q.Kind, Streams: files[:streams], Hold: files[streams:], Service: q.Own, About: q.About,
 	})
 	if err != nil {
 		_ = p.send(failure(err))
@@ -249,12 +256,15 @@ func mayAsk(c *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	var peer *unix.Ucred
 	var perr error
-	err = raw.Control(func(fd uintptr) {
-		peer, perr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err = errors.Join(err, perr); err != nil {
+	err = raw.Control(func(fd uintptr) { perr = CheckPeer(int(fd)) })
+	return errors.Join(err, perr)
+}
+
+// CheckPeer refuses the peer of a socket that belongs to somebody else.
+func CheckPeer(fd int) error {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
 		return fmt.Errorf("cannot learn who connected: %w", err)
 	}
 	return allowed(peer.Uid, os.Geteuid())

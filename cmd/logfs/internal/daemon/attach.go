@@ -33,7 +33,7 @@ func (d *Daemon) Attach(a control.Attach) (control.Run, error) {
 	if a.Service {
 		r.hurry = s.hurry(r.hurry)
 	}
-	return &attached{run: r, daemon: d, own: a.Service}, nil
+	return &attached{run: r, daemon: d, own: a.Service, about: a.About}, nil
 }
 
 func openHold(files []*os.File) (*capture.Hold, error) {
@@ -78,6 +78,7 @@ type attached struct {
 	*run
 	daemon *Daemon
 	own    bool      // of a service of the configuration
+	about  string    // what its command is
 	once   sync.Once // Start or Detach, whichever comes first
 }
 
@@ -87,8 +88,8 @@ func (a *attached) Start(pid int) error {
 	a.once.Do(func() {
 		if err = a.daemon.begin(a.run, pid); err != nil {
 			a.giveUp()
-		} else if a.own {
-			a.svc.bring(broughtRun{a.run, pid})
+		} else if a.own && a.kind == control.Command {
+			a.svc.bring(broughtRun{a.run, pid, a.about})
 		}
 	})
 	return err
@@ -98,7 +99,9 @@ func (a *attached) Start(pid int) error {
 // with what it holds now.
 func (a *attached) Exit(e record.Exit) error {
 	if a.kind == control.Pipe {
-		a.cancel(capture.ErrOver)
+		if a.cancel != nil { // else the run was over already, under another daemon
+			a.cancel(capture.ErrOver)
+		}
 		return nil
 	}
 	a.exited(e)

@@ -24,6 +24,13 @@ type job struct {
 	ended    chan struct{}  // closed when all have ended, the supervisor too
 }
 
+// stopped is a job that ends what it attends to at once.
+func (j *job) stopped() *job {
+	over, stop := context.WithCancel(j.serving)
+	stop()
+	return &job{serving: over, stop: stop}
+}
+
 // startCommand begins to run the command of s. The caller holds reloading.
 func (d *Daemon) startCommand(s *service) {
 	j := &job{ended: make(chan struct{})}
@@ -134,7 +141,7 @@ func how(e record.Exit) slog.Attr {
 // terminate ends the process group of a command when its job is stopped, also one
 // whose leader has ended and that still has the pipes.
 func (d *Daemon) terminate(j *job, group int, reaped, drained <-chan struct{}) {
-	if !j.outlived(reaped, drained) {
+	if !d.outlived(j, reaped, drained) {
 		return
 	}
 	// A group that is gone already is no error. A stopped one has to be
@@ -156,12 +163,12 @@ func (d *Daemon) terminate(j *job, group int, reaped, drained <-chan struct{}) {
 
 // outlived waits for the end of a group or of the job, whichever is first, and
 // returns false if it was that of the group.
-func (j *job) outlived(reaped, drained <-chan struct{}) bool {
+func (d *Daemon) outlived(j *job, reaped, drained <-chan struct{}) bool {
 	for _, gone := range []<-chan struct{}{reaped, drained} {
 		select {
 		case <-gone:
 		case <-j.serving.Done():
-			return true
+			return !d.leaving()
 		}
 	}
 	return false

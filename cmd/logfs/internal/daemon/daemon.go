@@ -34,6 +34,8 @@ type Options struct {
 	// Share leaves the store to others too: only the logs that are used are
 	// locked.
 	Share bool
+	// Await is how long a daemon is waited for that leaves the store.
+	Await time.Duration
 
 	Mount func(fs.Options) (Tree, error) // nil is the function Mount
 	Now   func() time.Time               // nil is time.Now
@@ -51,6 +53,9 @@ type Daemon struct {
 	stop, cut context.CancelFunc
 	hurry     chan struct{} // closed when children are to be killed at once
 
+	left    chan struct{} // closed when another daemon takes over
+	goLeave sync.Once
+
 	commands sync.WaitGroup // supervisors of commands
 	children sync.WaitGroup // jobs: supervisors, and what ends process groups
 	live     sync.WaitGroup // of the daemon itself
@@ -67,6 +72,12 @@ type Daemon struct {
 	opening  sync.Mutex     // held while a service is made; guards tree and defaults
 	tree     Tree           // nil without one
 	defaults config.Service // of services that the configuration does not name
+	lock     *os.File       // of the store
+
+	holder  *mountHolder // of the last daemon's mount, until openTree
+	keeping sync.Mutex   // guards the following
+	keeper  *mountHolder // of the mount; nil without one
+	unkept  bool         // there is to be none any more
 
 	mu       sync.Mutex // guards services; never held over I/O
 	services map[string]*service
@@ -79,9 +90,10 @@ type Daemon struct {
 func Open(o Options) (*Daemon, error) {
 	d := newDaemon(o)
 	if err := d.check(); err != nil {
+		d.holder.leave()
 		return nil, err
 	}
-	for _, step := range []func() error{d.openStore, d.openLogs, d.openControl, d.openTree} {
+	for _, step := range []func() error{d.openStore, d.openLogs, d.openIntakes, d.openControl, d.openTree} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, d.finish())
 		}
@@ -99,7 +111,7 @@ func newDaemon(o Options) *Daemon {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Daemon{o: o, hurry: make(chan struct{}), watchdog: newWatchdog(),
+	d := &Daemon{o: o, hurry: make(chan struct{}), left: make(chan struct{}), watchdog: newWatchdog(),
 		budget:   newBudget(o.Config.Limits),
 		services: map[string]*service{}, configured: map[string]bool{}, defaults: o.Config.Defaults}
 	d.serving, d.stop = context.WithCancel(context.Background())
@@ -110,14 +122,31 @@ func newDaemon(o Options) *Daemon {
 // check changes nothing.
 func (d *Daemon) check() error {
 	if !d.o.Share {
-		if err := checkLock(d.o.Config.Store); err != nil {
+		if err := d.checkStore(); err != nil {
 			return err
 		}
 	}
 	if err := control.CheckPath(d.o.Config.Socket); err != nil {
 		return err
 	}
+	if d.holder != nil {
+		// Nobody answers for the mount yet: it must not be looked at.
+		return checkPaths(d.o.Config, beside)
+	}
 	return checkPlaces(d.o.Config, d.o.MakeMount)
+}
+
+// checkStore looks for other daemons of the store: one that runs is an error, of
+// one that is gone there may be a mount.
+func (d *Daemon) checkStore() (err error) {
+	if d.o.Await > 0 {
+		awaitLock(d.o.Config.Store, d.o.Await)
+	}
+	if err := checkLock(d.o.Config.Store); err != nil {
+		return err
+	}
+	d.holder, err = findMountHolder(d.o.Config.Store)
+	return err
 }
 
 func (d *Daemon) finally(undo func() error) { d.undo = append(d.undo, undo) }
@@ -142,7 +171,8 @@ func (d *Daemon) openStore() error {
 	if err != nil {
 		return err
 	}
-	d.finally(lock.Close)
+	d.lock = lock
+	d.finally(d.unlockStore)
 	return nil
 }
 
@@ -353,26 +383,40 @@ func (d *Daemon) openTree() error {
 			return err
 		}
 	}
-	return nil
+	return d.resume()
 }
 
 func (d *Daemon) mount() error {
-	dir := d.o.Config.Mount
-	if err := d.makeMountPoint(dir); err != nil {
-		return err
-	}
-	tree, err := d.o.Mount(fs.Options{
-		Dir: dir, AllowOther: os.Geteuid() == 0, ListFollow: d.o.Config.ListFollow,
+	o := fs.Options{
+		Dir: d.o.Config.Mount, AllowOther: os.Geteuid() == 0, ListFollow: d.o.Config.ListFollow,
 		Limits: followLimits(d.o.Config.Limits),
 		Status: d.Status, Log: d.o.Log,
-	})
+	}
+	tree, err := d.adoptMount(o)
+	if tree == nil && err == nil {
+		tree, err = d.mountAnew(o)
+	}
 	if err != nil {
 		return err
 	}
 	d.tree = tree
-	d.finally(tree.Close)
+	d.finally(d.endMountHolder)
+	d.finally(d.closeTree)
 	d.live.Go(func() { d.watch(tree) })
 	return nil
+}
+
+func (d *Daemon) mountAnew(o fs.Options) (Tree, error) {
+	if err := d.makeMountPoint(o.Dir); err != nil {
+		return nil, err
+	}
+	o.State = d.mountState()
+	tree, err := d.o.Mount(o)
+	if err != nil {
+		return nil, err
+	}
+	d.keepMount(tree, o.State)
+	return tree, nil
 }
 
 // Mounted says whether the tree was mounted.
@@ -400,6 +444,7 @@ func (d *Daemon) makeMountPoint(dir string) error {
 func (d *Daemon) watch(tree Tree) {
 	select {
 	case <-tree.Done():
+		_ = d.endMountHolder()
 		d.o.Log.Warn("the mount is gone; capture goes on without it", "mount", d.o.Config.Mount)
 	case <-d.capturing.Done():
 	}

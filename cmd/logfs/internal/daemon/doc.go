@@ -6,6 +6,8 @@
 //
 //   - log: the ring and the logdir of one service, and its numbering;
 //   - run: one life of a service, from start mark to exit mark;
+//   - input: a FIFO or socket that others write to; intake: who captures one;
+//   - holder: a process that outlives the daemon with a command, or a FIFO;
 //   - writer: the role of bringing lines to the files, on time or late;
 //   - gap: numbers that the ring has given up and the files do not have,
 //     because the disk did not take the lines in time;
@@ -33,6 +35,12 @@
 // was read and not written stays there, with the numbers it got. The next daemon
 // compares these with its files: it stores what is missing, not what is there
 // already, and makes a lost mark of numbers whose lines were in the ring only.
+//
+// The mount is kept by a holder of its own, see mountholder.go, to which a daemon is
+// connected. The next one gets the connection to the kernel and the state of the
+// tree from it, and goes on when all logs are open. So until then it must not look
+// at its mount point: nobody else would answer. A daemon that is asked to leave does
+// the same in order, see leave.go.
 //
 // # Concurrency
 //

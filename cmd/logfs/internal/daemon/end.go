@@ -9,14 +9,13 @@ import (
 	"logfs/rotate"
 )
 
-// Start starts the commands of the configuration.
+// Start starts the commands of the configuration, and captures its inputs.
 func (d *Daemon) Start() {
+	d.endStrangers()
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	for _, s := range d.list() {
-		if s.config().Command != nil {
-			d.startCommand(s)
-		}
+		d.startWays(s)
 	}
 }
 
@@ -35,6 +34,9 @@ func (d *Daemon) begin(r *run, pid int) error {
 // unmounts, closes the logs and removes the socket. When hurry is closed, it
 // does not wait for commands any more but kills them.
 func (d *Daemon) Close(hurry <-chan struct{}) error {
+	if d.leaving() {
+		return d.leave()
+	}
 	d.stop()
 	ended := make(chan struct{})
 	go d.hurryUp(hurry, ended)
@@ -42,6 +44,7 @@ func (d *Daemon) Close(hurry <-chan struct{}) error {
 	d.reloading.Unlock()
 	d.commands.Wait()
 	d.children.Wait()
+	d.stopIntakes()
 	close(ended)
 	return d.finish()
 }

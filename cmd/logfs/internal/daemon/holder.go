@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"logfs/cmd/logfs/internal/config"
+	"logfs/cmd/logfs/internal/control"
 )
 
 // A service of the configuration runs under a holder: a small process that is
@@ -35,6 +37,16 @@ const (
 type Holding struct {
 	Service config.Service
 	Socket  string
+	// About says what the command is; it comes back with the run.
+	About string
+	// Mount says that it is the mount that is held, see KeepMount.
+	Mount bool
+}
+
+// about differs for settings of which one needs another command to be started.
+func about(s config.Service) string {
+	what := fmt.Sprintf("%q %q %q %q", s.Command, s.Dir, s.Env, s.User)
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(what)))
 }
 
 const (
@@ -46,8 +58,9 @@ const (
 
 // A broughtRun is a run that a holder has brought.
 type broughtRun struct {
-	run *run
-	pid int
+	run   *run
+	pid   int
+	about string
 }
 
 // runHeld has a holder run the command of s to its exit mark, or takes over the
@@ -55,13 +68,20 @@ type broughtRun struct {
 func (d *Daemon) runHeld(s *service, j *job) (failed bool) {
 	for {
 		h, err := d.getHeld(s)
+		if d.leaving() {
+			return false
+		}
 		if err != nil {
 			return d.cannotStart(s, err)
 		}
-		if h.run != nil {
+		switch {
+		case h.run == nil: // the old holder has gone without its run
+		case h.about != about(s.config()) && j.serving.Err() == nil:
+			s.events.Info("the settings of the command have changed; it is started again")
+			d.attend(s, j.stopped(), h)
+		default:
 			return d.attend(s, j, h)
 		}
-		// The old holder has gone without its run.
 	}
 }
 
@@ -72,7 +92,7 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 	}
 	died := make(chan error, 1)
 	if lock != nil {
-		if err := d.startHolder(s, lock, died); err != nil {
+		if _, err := d.startHolder(s, lock, died); err != nil {
 			return broughtRun{}, err
 		}
 	}
@@ -83,6 +103,9 @@ func (d *Daemon) getHeld(s *service) (broughtRun, error) {
 func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
 	j.children.Go(func() { d.terminate(j, h.pid, h.run.ended, h.run.drained) })
 	<-h.run.ended
+	if h.run.err == control.ErrLeft {
+		return false
+	}
 	e := h.run.how
 	s.events.Info("service ended", "pid", h.pid, how(e))
 	d.awaitHolderEnd(s)
@@ -91,17 +114,26 @@ func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
 
 // lockHolder takes the lock of the holder of s. It returns nil if one holds it.
 func (d *Daemon) lockHolder(s *service) (*os.File, error) {
+	return d.lockHolderNamed(s.name)
+}
+
+func (d *Daemon) lockHolderNamed(name string) (*os.File, error) {
 	dir := filepath.Join(d.o.Config.Store, locksDir)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	fd, err := unix.Open(filepath.Join(dir, s.name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock of its holder: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "lock")
 	switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
 	case nil:
+		// What it says is of a holder that has gone.
+		if err := f.Truncate(0); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("cannot clear the lock of its holder: %w", err)
+		}
 		return f, nil
 	case unix.EWOULDBLOCK:
 		f.Close()
@@ -112,37 +144,38 @@ func (d *Daemon) lockHolder(s *service) (*os.File, error) {
 	}
 }
 
-// startHolder starts a holder, which has the lock from then on. died gets why it
-// has ended, if that was before it had a command.
-func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error) error {
+// startHolder starts a holder, which has the lock and the files from then on. died
+// gets why it has ended, if that was before it had a command.
+func (d *Daemon) startHolder(s *service, lock *os.File, died chan<- error, files ...*os.File) (pid int, err error) {
 	defer lock.Close()
 	spec, w, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("cannot make a pipe: %w", err)
+		return 0, fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	defer spec.Close()
 	cmd := exec.Command(d.o.Holder, HoldWord, s.name)
 	cmd.Args[0] = "logfs"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.ExtraFiles = []*os.File{spec, lock}
+	cmd.ExtraFiles = append([]*os.File{spec, lock}, files...)
 	said, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
 		w.Close()
-		return fmt.Errorf("cannot start its holder: %w", err)
+		return 0, fmt.Errorf("cannot start its holder: %w", err)
 	}
 	go func() {
 		why, _ := io.ReadAll(io.LimitReader(said, 4<<10))
 		_ = cmd.Wait()
 		died <- holderError(string(why), cmd.ProcessState)
 	}()
+	settings := s.config()
 	go func() {
 		defer w.Close()
-		_ = json.NewEncoder(w).Encode(Holding{Service: s.config(), Socket: d.o.Config.Socket})
+		_ = json.NewEncoder(w).Encode(Holding{Service: settings, Socket: d.o.Config.Socket, About: about(settings)})
 	}()
-	return nil
+	return cmd.Process.Pid, nil
 }
 
 func holderError(why string, state *os.ProcessState) error {
@@ -166,6 +199,8 @@ func (d *Daemon) awaitHolder(s *service, old bool, died <-chan error) (broughtRu
 		select {
 		case h := <-s.brought:
 			return h, nil
+		case <-d.left:
+			return broughtRun{}, errStopping
 		case err := <-died:
 			select {
 			case h := <-s.brought: // and has ended since

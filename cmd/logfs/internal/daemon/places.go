@@ -19,13 +19,23 @@ import (
 // checkPlaces looks whether mount, store, socket and the files of the
 // configuration can be where they are. It changes nothing.
 func checkPlaces(c config.Config, mayMakeMount bool) error {
+	if err := checkPaths(c, resolve); err != nil {
+		return err
+	}
+	return checkMountPoint(c.Mount, mayMakeMount)
+}
+
+// checkPaths is checkPlaces without a look at the mount point, but for what
+// resolve does.
+func checkPaths(c config.Config, resolveMount func(string) string) error {
 	resolved := c
-	resolved.Mount, resolved.Store = resolve(c.Mount), resolve(c.Store)
+	resolved.Mount, resolved.Store = resolveMount(c.Mount), resolve(c.Store)
 	if c.Socket != "" {
 		resolved.Socket = resolve(c.Socket)
 	} else {
 		resolved.Socket = filepath.Join(resolved.Store, lockName)
 	}
+	resolved = resolved.ResolveInputs(resolve)
 	for _, paths := range []config.Config{c, resolved} {
 		if paths.Socket == "" {
 			continue
@@ -39,7 +49,7 @@ func checkPlaces(c config.Config, mayMakeMount bool) error {
 			return exit.Misusef("configuration %q is inside the mount point %q: want it outside", file, c.Mount)
 		}
 	}
-	return checkMountPoint(c.Mount, mayMakeMount)
+	return nil
 }
 
 func within(path, dir string) bool {
@@ -56,6 +66,12 @@ func resolve(path string) string {
 	if dir == path || name == "" {
 		return path
 	}
+	return filepath.Join(resolve(filepath.Clean(dir)), name)
+}
+
+// beside is resolve without a look at the last component.
+func beside(path string) string {
+	dir, name := filepath.Split(filepath.Clean(path))
 	return filepath.Join(resolve(filepath.Clean(dir)), name)
 }
 
@@ -184,6 +200,20 @@ func flock(f *os.File, store string) error {
 // lockPatience is how long the locks of a killed daemon are waited for: a command
 // that it was about to start has them too, until it is one.
 const lockPatience = time.Second
+
+// awaitLock waits until nobody has the lock of a store, or patience ends.
+func awaitLock(store string, patience time.Duration) {
+	f, err := os.OpenFile(filepath.Join(store, lockName), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(2 * time.Millisecond) {
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			return
+		}
+	}
+}
 
 // againLocked tries a lock until it is taken, or patience ends.
 func againLocked(try func() bool) bool {

@@ -11,13 +11,15 @@ import (
 )
 
 // Reload puts another configuration in force. Services that are new in it are
-// opened and their commands started; those it has no more are ended in order,
-// unless a client has one; settings that have changed take effect, of which
-// only those of the command restart it. Whatever has not changed is not touched.
+// opened and their commands and inputs started; those it has no more are ended in
+// order, unless a client has one; settings that have changed take effect, of which
+// only those of the command restart it, and only another path opens another input.
+// Whatever has not changed is not touched.
 //
 // With an error nothing was done: c says something else about the places of the
 // daemon, or the log of a new service cannot be opened. Reload returns when all
-// is in force, which may wait for commands to end.
+// is in force, which may wait for commands to end. An input that cannot be opened
+// is tried again.
 func (d *Daemon) Reload(c config.Config) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -25,6 +27,9 @@ func (d *Daemon) Reload(c config.Config) error {
 		return exit.With(exit.Refused, errStopping)
 	}
 	if err := c.CheckFixed(d.o.Config); err != nil {
+		return exit.With(exit.Misuse, err)
+	}
+	if err := c.CheckInputs(); err != nil {
 		return exit.With(exit.Misuse, err)
 	}
 	before := d.list()
@@ -39,9 +44,7 @@ func (d *Daemon) Reload(c config.Config) error {
 	}
 	for _, s := range added {
 		s.events.Info("service added")
-		if s.config().Command != nil {
-			d.startCommand(s)
-		}
+		d.startWays(s)
 	}
 	p.carryOut(d)
 	d.o.Log.Info("configuration reloaded", "added", len(added), "removed", len(p.removed), "changed", len(p.changed))
@@ -127,7 +130,7 @@ func (p *plan) carryOut(d *Daemon) {
 		s.stopSoon()
 	}
 	for _, s := range p.changed {
-		if !sameCommand(s.config(), p.want[s]) {
+		if before := s.config(); !sameCommand(before, p.want[s]) || !sameInput(before, p.want[s]) {
 			s.stopSoon()
 		}
 	}
@@ -146,6 +149,9 @@ func (s *service) stopSoon() {
 	if s.job != nil {
 		s.job.stop()
 	}
+	if s.intake != nil {
+		s.intake.stop()
+	}
 }
 
 // sameCommand says whether a command that runs by the settings a may go on by
@@ -157,21 +163,22 @@ func sameCommand(a, b config.Service) bool {
 
 // change puts other settings in force.
 func (d *Daemon) change(s *service, want config.Service) {
-	restart := !sameCommand(s.config(), want)
+	before := s.config()
+	restart := !sameCommand(before, want) || !sameInput(before, want)
 	s.configure(want)
 	if err := s.log.Configure(d.logOptions(want, s.events)); err != nil {
 		s.events.Warn("not all settings are in force yet", "err", err)
 	}
 	if !restart {
+		s.redress(before, want)
 		s.events.Info("settings changed")
 		return
 	}
-	s.events.Info("settings changed, also those of the command")
+	s.events.Info("settings changed, also those of the command or input")
 	d.stopCommand(s)
-	if want.Command == nil {
-		s.own(false)
-	} else if d.serving.Err() == nil {
-		d.startCommand(s)
+	d.stopIntake(s)
+	if d.serving.Err() == nil {
+		d.startWays(s)
 	}
 }
 
@@ -194,6 +201,7 @@ func (s *service) configure(want config.Service) {
 // fed from them to the end.
 func (d *Daemon) remove(s *service) {
 	d.stopCommand(s)
+	d.stopIntake(s)
 	s.log.Release()
 	s.cut()
 	s.live.Wait()

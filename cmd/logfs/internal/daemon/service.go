@@ -34,7 +34,8 @@ type service struct {
 
 	brought chan broughtRun // runs of the daemon's own that a holder brings
 
-	job *job // runs the command; nil without. Guarded by Daemon.reloading
+	job    *job    // runs the command; nil without. Guarded by Daemon.reloading
+	intake *intake // captures the input; likewise
 
 	mu       sync.Mutex // guards the following; never held over I/O
 	settings config.Service

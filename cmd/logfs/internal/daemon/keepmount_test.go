@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"logfs/fs"
+)
+
+// keptMount is a mount and the descriptors of its holder.
+func keptMount(t *testing.T) (s *fs.Server, dir, store string, k *mountKeeper) {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skip("no /dev/fuse on this machine: nothing of the mount is tested")
+	}
+	state, err := newMountState()
+	must(t, err)
+	defer state.Close()
+	dir = t.TempDir()
+	s, err = fs.Mount(fs.Options{Dir: dir, State: state, Log: slog.New(slog.DiscardHandler), Status: func(io.Writer) {}})
+	must(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	device, err := s.Connection()
+	must(t, err)
+	defer device.Close()
+	store = t.TempDir()
+	listener, err := listenMount(store)
+	must(t, err)
+	defer listener.Close()
+	dup := func(f *os.File) int {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		must(t, err)
+		return fd
+	}
+	k = &mountKeeper{listener: dup(listener), device: dup(device), state: dup(state)}
+	t.Cleanup(func() { unix.Close(k.listener) })
+	return s, dir, store, k
+}
+
+// A holder without a daemon gives up: the mount goes, and nobody waits for it any
+// more.
+func TestMountKeeperGivesUp(t *testing.T) {
+	s, dir, _, k := keptMount(t)
+	if k.until = time.Now(); k.wait() {
+		t.Fatal("the holder waits on")
+	}
+	<-s.Done()
+	var here, above unix.Stat_t
+	must(t, unix.Stat(dir, &here))
+	must(t, unix.Stat(filepath.Dir(dir), &above))
+	if here.Dev != above.Dev {
+		t.Error("the mount is still there")
+	}
+}
+
+// A holder without a daemon ends when somebody takes the mount away.
+func TestMountKeeperOfNothing(t *testing.T) {
+	s, _, _, k := keptMount(t)
+	k.until = time.Now().Add(time.Hour)
+	must(t, s.Close())
+	if k.wait() {
+		t.Error("the holder waits on")
+	}
+}
+
+// A holder gives the mount to who connects, waits as long as he is there, and ends
+// when he says so.
+func TestMountKeeperAndDaemons(t *testing.T) {
+	s, dir, store, k := keptMount(t)
+	k.until = time.Now().Add(time.Hour)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for k.wait() {
+		}
+		for _, fd := range k.daemons {
+			unix.Close(fd)
+		}
+	}()
+	for range 2 {
+		h, err := findMountHolder(store)
+		must(t, err)
+		if h == nil || h.why != nil || h.kept.Dir != dir {
+			t.Fatalf("connected to %+v", h)
+		}
+		h.leave()
+	}
+	h, err := findMountHolder(store)
+	must(t, err)
+	h.kept.Close()
+	h.end()
+	<-ended
+	must(t, s.Close())
+	if h, _ := findMountHolder(t.TempDir()); h != nil {
+		t.Error("found a holder where none is")
+	}
+}
