@@ -116,6 +116,21 @@ mode = "0755"
 	}
 }
 
+// Readers that outlive the daemon have their places in the next one.
+func TestLimitsAfterAKill(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	d := startDaemon(t, "max-followers-per-user = 3\n[defaults]\nmode = \"0755\"\n[service.web]\n")
+	d.expectLog("a reader of follow was refused|stale mount|not closed cleanly")
+	d.readAs(nobody, 3, "web")
+	d.kill()
+	d.start()
+	d.wantLimit("max-followers-per-user", "3", "3", "0")
+	d.refusedAs(nobody, "web", "Too many open files")
+	d.readAs(nobody-1, 3, "web")
+	d.wantLimit("max-followers", "6", "32768", "0")
+}
+
 // Limits change with the configuration, and readers that go make room.
 func TestLimitsAreReloaded(t *testing.T) {
 	t.Parallel()
