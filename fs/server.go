@@ -150,6 +150,21 @@ func (w logWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// goneSoon is how long the kernel may take to let go of what was unmounted.
+const goneSoon = time.Second
+
+// awaitDone waits until the kernel has let go of the mount, but not for ever:
+// another mount namespace, a container's, may have a copy of it. That one ends
+// with this process.
+func (s *Server) awaitDone() {
+	late := time.NewTimer(goneSoon)
+	defer late.Stop()
+	select {
+	case <-s.done:
+	case <-late.C:
+	}
+}
+
 // mounted says whether the tree is still what is on its mount point. A file of
 // it that is open keeps it alive after somebody has detached it.
 func (s *Server) mounted() bool {
@@ -221,7 +236,7 @@ func (s *Server) Close() error {
 		if err != nil {
 			s.closed = fmt.Errorf("cannot unmount %q: %w", s.dir, err)
 		} else if ours && os.Geteuid() == 0 {
-			<-s.done
+			s.awaitDone()
 		}
 	})
 	return s.closed

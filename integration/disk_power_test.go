@@ -27,6 +27,7 @@ func (d *daemon) frailStore() (cut func()) {
 		t.Helper()
 		shutDown(t, d.store)
 		d.kill()
+		d.killServices() // and whoever outlives it
 		if res := runCommand(t, nil, dir, "cp", image, left); res.status != 0 {
 			t.Fatalf("cp: %s", res.stderr)
 		}

@@ -272,3 +272,21 @@ func waitsForMount(pid int) bool {
 	}
 	return false
 }
+
+// A mount namespace made meanwhile, such as a container's, has a copy of the
+// mount. That does not hold up the end of the daemon.
+func TestStopBesideACopyOfTheMount(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can make a mount namespace")
+	}
+	d := startDaemon(t, "")
+	other := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 1000")
+	said, err := other.StdoutPipe()
+	must(t, err)
+	must(t, other.Start())
+	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
+	_, err = said.Read(make([]byte, 6))
+	must(t, err)
+	d.stop()
+}

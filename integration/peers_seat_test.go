@@ -129,8 +129,8 @@ func (s *seat) bringPipe() {
 
 // taking says whether the daemon says that it reads the pipe.
 func (s *seat) taking() bool {
-	status, _ := os.ReadFile(s.d.path("status")) // the daemon may be killed meanwhile
-	return strings.Contains(string(status), "\nweb running ")
+	// Not by the mount, where that waits: the daemon may be killed meanwhile.
+	return strings.Contains(s.d.logfs("status").stdout, "\nweb running ")
 }
 
 func (s *seat) alive() bool { return s.cmd != nil && !isClosed(s.exited) }
