@@ -16,6 +16,8 @@ const (
 	again        = fuse.Status(syscall.EAGAIN)
 	interrupted  = fuse.Status(syscall.EINTR)
 	notConnected = fuse.Status(syscall.ENOTCONN)
+	tooManyHis   = fuse.Status(syscall.EMFILE)
+	tooManyInAll = fuse.Status(syscall.ENFILE)
 )
 
 // statusOf is what the kernel is told of an error of those whom the tree asks:

@@ -38,6 +38,7 @@ type park struct {
 	pid    uint32
 	done   bool        // answered; guarded by h.mu
 	timer  *time.Timer // looks at the reader's signals again
+	bound  *time.Timer // ends the read before the kernel takes it for lost; nil if it does not
 }
 
 // A verdict is what is to be done with a read at this moment.
@@ -103,6 +104,7 @@ func (s *Server) read(in *fuse.ReadIn) bool {
 func (s *Server) wait(p *park) {
 	p.h.parked = append(p.h.parked, p)
 	p.h.n.e.park(p)
+	s.limit(p)
 	if !s.answer(p) && s.opts.onPark != nil {
 		s.opts.onPark()
 	}
@@ -143,8 +145,10 @@ func (s *Server) answer(p *park) bool {
 // h.mu and answers.
 func (p *park) finish() {
 	p.done = true
-	if p.timer != nil {
-		p.timer.Stop()
+	for _, t := range []*time.Timer{p.timer, p.bound} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	if p.pass != nil {
 		p.pass.busy, p.pass = false, nil

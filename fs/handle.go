@@ -9,7 +9,8 @@ import (
 
 // A handle is one open of a node.
 type handle struct {
-	n *node
+	n    *node
+	seat seat // of follow
 
 	mu   sync.Mutex // guards all below
 	next int64      // offset behind what was read last
@@ -60,6 +61,7 @@ func (h *handle) close() {
 	h.mu.Unlock()
 	if h.n.kind == follow {
 		h.n.e.readers.Add(-1)
+		h.n.e.fs.unseat(h.seat)
 		h.n.e.unwatch(h)
 	}
 	h.n.close()

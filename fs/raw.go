@@ -132,8 +132,24 @@ func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.S
 	case n == nil:
 		return stale
 	default:
-		out.Fh = r.s.tree.addHandle(newHandle(n), in.Unique)
+		return r.openNode(n, in, out)
 	}
+	return fuse.OK
+}
+
+// openNode makes a handle of current, follow or seq. Who reads a follow too many
+// is told what open(2) tells of limits: of his own EMFILE, of all together ENFILE.
+func (r *raw) openNode(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	var at seat
+	if n.kind == follow {
+		var st fuse.Status
+		if at, st = r.s.seat(n.e, in.Uid); st != fuse.OK {
+			return st
+		}
+	}
+	h := newHandle(n)
+	h.seat = at
+	out.Fh = r.s.tree.addHandle(h, in.Unique)
 	return fuse.OK
 }
 

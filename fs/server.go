@@ -23,6 +23,8 @@ type Options struct {
 	AllowOther bool
 	// ListFollow shows follow in listings. It opens in any case.
 	ListFollow bool
+	// Limits bound how many read follow.
+	Limits Limits
 	// Status writes the content of the status file.
 	Status func(io.Writer)
 	// Make adds a service, which the tree shows when it returns, and Remove
@@ -50,6 +52,8 @@ type Server struct {
 	tree    *tree
 	waits   waits
 	writers writers
+	limiter limiter
+	longest atomic.Int64 // nanoseconds that a read may wait; 0 for ever
 	dev     device
 	jobs    jobs
 	kept    atomic.Int64 // readers whose file stays open between loads
@@ -85,7 +89,9 @@ func Mount(o Options) (*Server, error) {
 	}
 	s := newServer(o, dir, fd)
 	s.real = real
-	if err := s.greet(); err != nil {
+	timeout := requestTimeout() // not changed for a mount that is there
+	s.bound(timeout)
+	if err := s.greet(timeout); err != nil {
 		s.dev.close()
 		return nil, errors.Join(err, detach(s.dir))
 	}
@@ -94,7 +100,7 @@ func Mount(o Options) (*Server, error) {
 }
 
 // greet begins to speak with the kernel.
-func (s *Server) greet() error {
+func (s *Server) greet(timeout time.Duration) error {
 	s.protocol = newProtocol(s)
 	init, err := s.dev.greet(s.protocol)
 	if err != nil {
@@ -106,7 +112,7 @@ func (s *Server) greet() error {
 	if s.tree.state, err = openState(s.opts.State); err != nil {
 		return err
 	}
-	return s.tree.state.begin(init, s.device, s.dir, s.real)
+	return s.tree.state.begin(init, s.device, s.dir, s.real, int64(timeout))
 }
 
 // serve answers the kernel until the tree is not mounted any more.
@@ -130,6 +136,7 @@ func newServer(o Options, dir string, fd int) *Server {
 		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
 	s.list.Store(o.ListFollow)
+	s.limiter = limiter{limits: o.Limits, services: map[*Entry]int{}, users: map[uint32]int{}}
 	return s
 }
 

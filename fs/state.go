@@ -19,7 +19,7 @@ import (
 // It has a head, and three tables of cells. A cell whose first word is 0 is
 // free.
 const (
-	stateMagic = "logfs\x00m1" // changes with the format of the state and of requests
+	stateMagic = "logfs\x00m2" // changes with the format of the state and of requests
 	headRoom   = 16 << 10
 
 	maxEntryCells  = 1 << 14
@@ -44,6 +44,7 @@ type stateHead struct {
 	device [64]byte         // of the mount; ends with NUL, as do the two following
 	dir    [4096]byte       // as it was given
 	real   [4096]byte       // without symbolic links
+	wait   int64            // nanoseconds that the kernel waits for an answer; 0 for ever
 }
 
 var _ [headRoom - unsafe.Sizeof(stateHead{})]byte
@@ -71,6 +72,7 @@ type handleCell struct {
 	fh     atomic.Uint64
 	node   uint64
 	unique uint64        // of the request that has opened it
+	uid    uint32        // of its user
 	flags  atomic.Uint64 // which of at is in force, and how the handle is read
 	kh     uint64
 	ahead  atomic.Int64 // where the answer ends that is sent now, or was sent last
@@ -119,7 +121,7 @@ func openState(f *os.File) (*state, error) {
 var errUnknownState = errors.New("the state of the mount has an unknown format")
 
 // begin makes it the state of a mount. The magic comes last.
-func (s *state) begin(init []byte, device, dir, real string) error {
+func (s *state) begin(init []byte, device, dir, real string, wait int64) error {
 	if len(init) > len(s.init) || len(device) >= len(s.device) || len(dir) >= len(s.dir) || len(real) >= len(s.real) {
 		return errors.New("no room in the state of the mount")
 	}
@@ -127,6 +129,7 @@ func (s *state) begin(init []byte, device, dir, real string) error {
 	copy(s.device[:], device)
 	copy(s.dir[:], dir)
 	copy(s.real[:], real)
+	s.wait = wait
 	s.slot.Store(0)
 	copy(s.magic[:], stateMagic)
 	return nil

@@ -102,6 +102,7 @@ func Adopt(o Options, k *Kept) (*Server, error) {
 		return nil, fmt.Errorf("cannot go on with the mount on %q: %w", k.Dir, err)
 	}
 	s.tree.adopt(k.state)
+	s.bound(time.Duration(k.state.wait))
 	s.adopted, s.inherited = true, s.tree.fresh
 	return s, nil
 }
@@ -233,6 +234,9 @@ func (s *Server) restoreHandle(c *handleCell) bool {
 		return false
 	}
 	h := newRestored(n, c)
+	if n.kind == follow {
+		h.seat = s.seatAgain(n.e, c.uid)
+	}
 	t.handles[fh], t.cells[fh] = h, c
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -143,7 +143,7 @@ func TestState(t *testing.T) {
 	if s.check() == nil {
 		t.Error("memory that nobody has begun is accepted")
 	}
-	if err := s.begin([]byte("init"), "0:52", "/mnt/logs", "/mnt/logs"); err != nil {
+	if err := s.begin([]byte("init"), "0:52", "/mnt/logs", "/mnt/logs", 0); err != nil {
 		t.Fatal(err)
 	}
 	one := newTree()

@@ -60,6 +60,8 @@ type Entry struct {
 	readers atomic.Int64
 	// readerLost counts lines that readers were told they lost.
 	readerLost atomic.Uint64
+	refused    atomic.Uint64 // opens of follow, over a limit
+	unpins     atomic.Uint64 // readers who lost their pins, over pinLimit
 
 	waiting
 	pinning []*node // nodes that pin blocks, oldest first; guarded by waiting.mu
@@ -107,12 +109,13 @@ func (e *Entry) pinned(n *node) {
 	e.dropPinningLocked(n)
 	e.pinning = append(e.pinning, n)
 	for _, old := range e.pinning {
-		if e.Ring.Stats().PinnedBytes <= pinLimit*uint64(e.ringBytes()) {
+		if e.Pinned() <= e.pinLimit() {
 			return
 		}
 		if old != n && old.mu.TryLock() {
 			old.unpinLocked(0)
 			old.mu.Unlock()
+			e.unpins.Add(1)
 		}
 	}
 }
@@ -271,6 +274,7 @@ func (t *tree) addHandle(h any, unique uint64) uint64 {
 	case *handle:
 		c = t.keepHandle(t.fh, h.n.id, unique)
 		h.cell = c
+		h.noteSeat()
 		h.note()
 	case *text:
 		c = t.keepHandle(t.fh, h.id, unique)

@@ -152,10 +152,13 @@ func TestForgery(t *testing.T) {
 		`@400000006b00928d1b55d9c8 = exit code=1 after=192s`,
 		`@400000006b00928d1b55d9c8 o text`,
 		`-- web run 42 exited 1 after 3m12s --`,
+		`-- web lost 5 lines 1-5 --`,
+		`@400000006b00928d1b55d9c8 = logfs format=1 service=web run=9 first=1`,
 		"\x1b]0;title\a\x1b[2J",
 		"a\rb\x0bc\x0cd\x85e",
 		`back\slash \x0a \n`,
 		"\u00e4\u6f22\U0001F600 \u202e\u0085",
+		"\u009b31mred\u2028line\u2029 \u200f\u2066\u2069 \ufeff",
 		"\xff\xfe\xc3",
 		"\x00\x00",
 		";;;,,,===",
@@ -179,6 +182,12 @@ func TestForgery(t *testing.T) {
 				t.Errorf("a control character in %q", r.text)
 			}
 		}
+	}
+	// The text views do not judge: stdout is what was written, current shows NULs.
+	said := strings.Join(forged, "\n") + "\nthe end\n"
+	equal(t, "stdout/current", d.read("web", "stdout", "current"), said)
+	if got := d.read("web", "current"); !strings.Contains(got, strings.ReplaceAll(said, "\x00", `\x00`)) {
+		t.Errorf("current: %q", got)
 	}
 	d.stop()
 	stored := readLogdir(t, d.logdir("web"))

@@ -234,6 +234,8 @@ const (
 	statusLost
 	statusReaders
 	statusAge
+	statusPinned
+	statusRefused
 	statusFields
 )
 

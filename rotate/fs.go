@@ -58,6 +58,7 @@ type Info struct {
 	Regular  bool
 	Size     int64
 	Dev, Ino uint64
+	Links    uint64 // names it has, wherever; 0 if that is not known
 }
 
 // sameFile says whether both are names of one file.
@@ -254,6 +255,7 @@ func info(st *unix.Stat_t) Info {
 		Size:    st.Size,
 		Dev:     st.Dev,
 		Ino:     st.Ino,
+		Links:   uint64(st.Nlink),
 	}
 }
 

@@ -56,6 +56,7 @@ func (d *Logdir) listArchiveLocked(name string) (Info, error) {
 		return info, d.wrap("stat", name, err)
 	}
 	if !info.Regular {
+		d.passOver(name, errNotRegular)
 		return info, nil
 	}
 	a := archive{name: name, label: label, last: label, size: info.Size, head: head{id: d.newID()}}
@@ -169,7 +170,7 @@ func (d *Logdir) unlessUnreadable(verb, name string, err error) error {
 
 // unreadable says whether an error is one of the file, for good.
 func unreadable(err error) bool {
-	for _, e := range []error{errDamaged, unix.ENOENT, unix.EACCES, unix.EPERM, unix.EIO, unix.ELOOP, unix.ENXIO, unix.EUCLEAN, unix.EBADMSG} {
+	for _, e := range []error{errDamaged, errShared, unix.ENOENT, unix.EACCES, unix.EPERM, unix.EIO, unix.ELOOP, unix.ENXIO, unix.EUCLEAN, unix.EBADMSG} {
 		if errors.Is(err, e) {
 			return true
 		}

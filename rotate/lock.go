@@ -22,9 +22,16 @@ const lockName = "lock"
 // it would let two owners lock two files of the same name. Nobody but the
 // owner may open it, because who can open a file can lock it.
 func (d *Logdir) takeLock() error {
+	if err := d.checkNoLock(); err != nil {
+		return err
+	}
 	f, err := d.dir.Open(lockName, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return d.wrap("open", lockName, err)
+	}
+	if err := d.checkLock(f); err != nil {
+		f.Close()
+		return err
 	}
 	if err := f.Lock(); err != nil {
 		f.Close()

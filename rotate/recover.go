@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +25,7 @@ import (
 //	also an archive (torn rotation)     that archive
 //	clean, with lines of others         archived, untouched
 //	not begun with a header of ours     archived as .u, untouched
+//	also a file elsewhere (hard link)   archived, untouched
 //	not a regular file                  an error
 //
 // It returns ErrLocked if the logdir has an owner. On a full disk it succeeds
@@ -159,6 +159,7 @@ type foundCurrent struct {
 	size    int64
 	clean   bool
 	archive string // its name as an archive, if it has one already
+	foreign bool   // it has names outside of the logdir
 }
 
 func (d *Logdir) findCurrent(archives map[string]Info) (f foundCurrent, err error) {
@@ -170,7 +171,7 @@ func (d *Logdir) findCurrent(archives map[string]Info) (f foundCurrent, err erro
 		return f, d.wrap("stat", currentName, err)
 	}
 	if !info.Regular {
-		return f, fmt.Errorf("cannot use %q: not a regular file", filepath.Join(d.opt.Dir, currentName))
+		return f, d.wrap("use", currentName, errNotRegular)
 	}
 	if f.file, err = d.dir.Open(currentName, os.O_RDWR|os.O_APPEND, 0); err != nil {
 		return f, d.wrap("open", currentName, err)
@@ -179,11 +180,14 @@ func (d *Logdir) findCurrent(archives map[string]Info) (f foundCurrent, err erro
 		return f, d.wrap("read", currentName, err)
 	}
 	f.size, f.clean = info.Size, info.Mode&cleanBit != 0 && f.torn == 0
+	names := uint64(1)
 	for name, a := range archives {
 		if a.sameFile(info) {
 			f.archive, f.clean = name, false
+			names++
 		}
 	}
+	f.foreign = info.elsewhere(names)
 	return f, nil
 }
 
@@ -193,7 +197,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 	d.found.Clean = f.clean || d.found.New
 	d.found.Down = !d.found.Clean && !d.sameBoot()
 	if !d.found.Clean {
-		if err := d.repairArchivesLocked(); err != nil {
+		if err := d.repairArchivesLocked(f.archive); err != nil {
 			return err
 		}
 	}
@@ -214,6 +218,8 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 		return d.rotateLocked(recovered)
 	case f.file == nil:
 		return d.rotateLocked(recovered)
+	case f.foreign:
+		return d.archiveForeignLocked(f)
 	case !f.ours:
 		d.setCurrentLocked(f.file, head{id: d.newID()}, f.size)
 		return d.rotateLocked(recovered)
@@ -348,15 +354,16 @@ func (d *Logdir) countArchive(a archive) (contents, error) {
 }
 
 // repairArchivesLocked does for the archives what Open does for current: what
-// the last owner had not fsynced, power loss may have torn, or may yet.
-func (d *Logdir) repairArchivesLocked() error {
+// the last owner had not fsynced, power loss may have torn, or may yet. One of
+// them may be current, too.
+func (d *Logdir) repairArchivesLocked(current string) error {
 	for i := range d.archives {
 		a := &d.archives[i]
 		if compressionOf(a.name) != None {
 			continue // fsynced before it got its name
 		}
 		size := a.size
-		if err := d.repairArchive(a); err != nil {
+		if err := d.repairArchive(a, a.name == current); err != nil {
 			return err
 		}
 		d.archived += a.size - size
@@ -369,7 +376,7 @@ func (d *Logdir) repairArchivesLocked() error {
 // repairArchive cuts a torn line off an archive of ours, which is then no
 // longer called complete. A crash between the two leaves a whole archive with
 // the better name.
-func (d *Logdir) repairArchive(a *archive) error {
+func (d *Logdir) repairArchive(a *archive, isCurrent bool) error {
 	f, err := d.dir.Open(a.name, os.O_RDWR, 0)
 	if err != nil {
 		return d.unlessUnreadable("open", a.name, err)
@@ -384,6 +391,13 @@ func (d *Logdir) repairArchive(a *archive) error {
 	}
 	if !c.ours {
 		return nil
+	}
+	names := uint64(1)
+	if isCurrent {
+		names++
+	}
+	if info, err := f.Stat(); err != nil || info.elsewhere(names) {
+		return d.unlessUnreadable("write", a.name, cmp.Or(err, errShared))
 	}
 	if err := f.Truncate(c.whole); err != nil {
 		return d.wrap("cut torn line off", a.name, err)

@@ -221,7 +221,10 @@ func TestRecovery(t *testing.T) {
 			name: "hard link elsewhere",
 			have: []file{{"current", header(3, 5) + lines(5, 8), true}, {"backup", "=current", false}},
 			want: State{Next: 8, Run: 3, Last: stamp(7), Clean: true},
-			left: []file{{name: "current", content: header(3, 5) + lines(5, 8)}},
+			left: []file{
+				{name: fresh + ".s", content: header(3, 5) + lines(5, 8)},
+				{name: "current", content: headerAt(stamp(7), 3, 8)},
+			},
 		},
 	}
 	for _, r := range rows {

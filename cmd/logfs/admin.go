@@ -64,12 +64,18 @@ var statusCommand = command{
 	about: `
 Prints the same table as the file status of the mount: name, state, run, pid,
 first and last number in memory, lines and bytes in memory, bytes on disk, lines
-the disk lost, readers now, and the age of the last line. Every field is one
-word; "-" is nothing.`,
-	examples: []string{"logfs status", "logfs status | column -t", "logfs status | awk '$2 == \"failed\" { print $1 }'"},
+the disk lost, readers now, the age of the last line, bytes that readers keep in
+memory beyond the service's own, and readers refused over a limit. Every field is
+one word; "-" is nothing.
+
+With --limits it is a table of the limits of the whole daemon: the key that sets
+each, how much is used, how much there is, and how often it was in the way.`,
+	examples: []string{"logfs status", "logfs status | column -t", "logfs status | awk '$2 == \"failed\" { print $1 }'",
+		"logfs status --limits | awk '$4 > 0'"},
 	setup: func(f *pflag.FlagSet) func(*console, *pflag.FlagSet) (int, error) {
 		var p places
 		p.addClientSocket(f)
+		limits := f.Bool("limits", false, "print the limits of the daemon instead")
 		return func(c *console, f *pflag.FlagSet) (int, error) {
 			if err := noArgs(f); err != nil {
 				return 0, err
@@ -79,6 +85,9 @@ word; "-" is nothing.`,
 				return 0, err
 			}
 			defer d.Close()
+			if *limits {
+				return 0, d.Limits(c.out)
+			}
 			return 0, d.Status(c.out)
 		}
 	},

@@ -355,7 +355,7 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("archives %q, want one", archives)
 	}
 	status, stdout, _ := logfs("status")
-	if fields := strings.Fields(stdout); status != 0 || len(fields) != 24 || fields[0] != "NAME" || fields[12] != "web" || fields[13] != "exited" {
+	if fields := strings.Fields(stdout); status != 0 || len(fields) != 28 || fields[0] != "NAME" || fields[14] != "web" || fields[15] != "exited" {
 		t.Errorf("status %d:\n%s", status, stdout)
 	}
 }

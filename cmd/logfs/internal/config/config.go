@@ -82,6 +82,7 @@ type Service struct {
 type Config struct {
 	Mount, Store, Socket string // absolute and clean; empty: no default for this user
 	ListFollow           bool
+	Limits               Limits
 	Defaults             Service   // Name and Command are empty
 	Services             []Service // sorted by name
 	Files                []string  // the files read, in order

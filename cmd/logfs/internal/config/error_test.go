@@ -33,7 +33,7 @@ func TestLoadErrors(t *testing.T) {
 		{"end of file in a number", "keep = 0x",
 			`1: cannot parse: not a hexadecimal number: '0x\x00'`},
 		{"line feed in a key", "\"a\\n\" = 1\n",
-			`1: "a\n": unknown key: want one of mount, store, socket, list-follow, [defaults], [service.NAME]`},
+			`1: "a\n": unknown key: want one of mount, store, socket, list-follow, max-services, ring-total, max-followers, max-followers-per-service, max-followers-per-user, [defaults], [service.NAME]`},
 		{"key twice", svc + "keep = 1\nkeep = 2\n",
 			"3: cannot parse: key 'service.web.keep' has already been defined"},
 		{"table twice", svc + "keep = 1\n" + svc,
@@ -48,9 +48,9 @@ func TestLoadErrors(t *testing.T) {
 			`2: cannot parse: invalid integer "0750": cannot have leading zeroes`},
 
 		{"unknown top-level key", "# x\ncolour = 1\n",
-			"2: colour: unknown key: want one of mount, store, socket, list-follow, [defaults], [service.NAME]"},
+			"2: colour: unknown key: want one of mount, store, socket, list-follow, max-services, ring-total, max-followers, max-followers-per-service, max-followers-per-user, [defaults], [service.NAME]"},
 		{"unknown top-level table", "[web]\nkeep = 1\n",
-			"1: web: unknown key: want one of mount, store, socket, list-follow, [defaults], [service.NAME]"},
+			"1: web: unknown key: want one of mount, store, socket, list-follow, max-services, ring-total, max-followers, max-followers-per-service, max-followers-per-user, [defaults], [service.NAME]"},
 		{"unknown key", "\n" + svc + "colour = 1\n",
 			"3: service.web.colour: unknown key: want one of ring-lines, ring-bytes, size, rotate, keep, total, age, min, compress, full, line-limit, sync, marks, owner, group, mode, command, fifo, syslog, input-owner, input-group, input-mode, dir, env, user, restart, backoff, backoff-max"},
 		{"unknown key in defaults", "[defaults]\ncolour = 1\n",
@@ -351,8 +351,12 @@ func TestFragmentErrors(t *testing.T) {
 			"conf.d/a.toml:2: service.a: already defined at DIR/logfs.toml:2: want each service in one place"},
 		{"service in two fragments", "", map[string]string{"conf.d/a.toml": "service.a.keep = 1\n", "conf.d/b.toml": "[service.a]\n"},
 			"conf.d/b.toml:1: service.a: already defined at DIR/conf.d/a.toml:1: want each service in one place"},
+		{"services too many", "max-services = 2\n[service.b]\n", map[string]string{"conf.d/a.toml": "[service.a]\n\n[service.z]\n"},
+			"conf.d/a.toml:3: service.z: 3 services are more than max-services 2: want fewer, or max-services of at least 3"},
+		{"rings too large together", "ring-total = \"10MiB\"\n[service.b]\nring-bytes = \"8MiB\"\n", map[string]string{"conf.d/a.toml": "[service.a]\n[service.z]\n"},
+			"conf.d/a.toml:1: service.a: ring-bytes of all services are 16MiB, more than ring-total 10MiB: want less ring-bytes, or ring-total of at least 16MiB"},
 		{"the main file first", "x = 1\n", map[string]string{"conf.d/a.toml": "="},
-			"logfs.toml:1: x: unknown key: want one of mount, store, socket, list-follow, [defaults], [service.NAME]\n" +
+			"logfs.toml:1: x: unknown key: want one of mount, store, socket, list-follow, max-services, ring-total, max-followers, max-followers-per-service, max-followers-per-user, [defaults], [service.NAME]\n" +
 				"DIR/conf.d/a.toml:1: cannot parse: unexpected '=': key name appears blank"},
 		{"fragments in order of name", "", map[string]string{"conf.d/b.toml": "=", "conf.d/a.toml": "[service.a]\nkeep = 0\n"},
 			"conf.d/a.toml:2: service.a.keep: cannot use 0: want a whole number from 1 to 100000\n" +

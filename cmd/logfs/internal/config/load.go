@@ -37,6 +37,9 @@ func Load(path string, optional bool) (Config, error) {
 		return Config{}, Errors{err}
 	}
 	l.fragments(filepath.Join(filepath.Dir(path), "conf.d"))
+	if len(l.errs) == 0 {
+		l.totals()
+	}
 	if len(l.errs) > 0 {
 		return Config{}, l.errs
 	}

@@ -67,6 +67,11 @@ func (c *Client) Status(w io.Writer) error {
 	return c.ask(request{Do: doStatus}, w)
 }
 
+// Limits writes the daemon's table of limits to w.
+func (c *Client) Limits(w io.Writer) error {
+	return c.ask(request{Do: doLimits}, w)
+}
+
 // Leave has the daemon end and leave everything to another one.
 func (c *Client) Leave() error { return c.ask(request{Do: doLeave}, io.Discard) }
 

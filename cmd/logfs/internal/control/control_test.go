@@ -59,6 +59,8 @@ func (d *fakeDaemon) Status(w io.Writer) {
 	_, _ = io.WriteString(w, d.status)
 }
 
+func (d *fakeDaemon) Limits(w io.Writer) { _, _ = io.WriteString(w, "limits\n") }
+
 func (d *fakeDaemon) setStatus(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

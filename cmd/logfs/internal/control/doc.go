@@ -6,7 +6,8 @@
 // The socket is SOCK_SEQPACKET, one JSON object a packet, at most 64 KiB. A
 // connection carries one request of
 //
-//	{"do":"rotate","names":["web"]}   {"do":"flush"}   {"do":"status"}   {"do":"leave"}
+//	{"do":"rotate","names":["web"]}   {"do":"flush"}   {"do":"status"}   {"do":"limits"}
+//	{"do":"leave"}
 //
 // answered by any number of {"re":"text","text":…} and one {"re":"ok"} or
 // {"re":"error","error":…,"status":100}, or it carries one run:

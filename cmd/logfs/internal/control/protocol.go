@@ -97,6 +97,7 @@ const (
 	doRotate = "rotate"
 	doFlush  = "flush"
 	doStatus = "status"
+	doLimits = "limits"
 	doLeave  = "leave"
 
 	reOK    = "ok"
@@ -171,13 +172,17 @@ func (p packets) write(b []byte, files []*os.File) error {
 // with it are the caller's, also when there is an error. io.EOF means that the
 // peer is gone.
 func (p packets) receive(v any, max int) ([]*os.File, error) {
-	buf, oob := make([]byte, max), make([]byte, unix.CmsgSpace(4*(maxFiles+1)))
+	size, err := p.coming()
+	if err != nil {
+		return nil, gone(err)
+	}
+	buf, oob := make([]byte, min(size, max)+1), make([]byte, unix.CmsgSpace(4*(maxFiles+1)))
 	n, oobn, flags, _, err := p.ReadMsgUnix(buf, oob)
 	files := received(oob[:oobn])
 	switch {
 	case err != nil:
 		return files, gone(err)
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+	case n > max || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
 		return files, fmt.Errorf("packet is too long: at most %d bytes and %d descriptors are accepted", max, maxFiles)
 	}
 	if err := json.Unmarshal(buf[:n], v); err != nil {

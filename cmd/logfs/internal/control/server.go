@@ -34,6 +34,7 @@ type Handler interface {
 	Rotate(names []string) error
 	Flush(names []string) error
 	Status(io.Writer)
+	Limits(io.Writer)
 	// Leave has the daemon end and leave everything to another one.
 	Leave() error
 }
@@ -45,6 +46,7 @@ type Server struct {
 	log      *slog.Logger
 	serving  sync.WaitGroup // connections
 	telling  sync.WaitGroup // answers to runs that have ended
+	silent   silent
 
 	mu     sync.Mutex // guards the following
 	conns  map[*net.UnixConn]struct{}
@@ -130,15 +132,18 @@ func (s *Server) serve(c *net.UnixConn) {
 		s.log.Warn("control connection refused", "err", stranger)
 		// The request is read all the same: closing a socket with unread
 		// packets would take the answer from the peer.
-		_ = c.SetReadDeadline(time.Now().Add(strangerPatience))
+		s.silent.add(c, strangerPatience)
+	} else {
+		s.silent.add(c, firstPatience)
 	}
 	var q request
 	files, err := p.receive(&q, maxPacket)
+	s.silent.heard(c)
 	switch {
 	case stranger != nil:
 		closeAll(files)
 		_ = p.send(failure(stranger))
-	case err == io.EOF:
+	case err == io.EOF, errors.Is(err, os.ErrDeadlineExceeded):
 		closeAll(files)
 	case err != nil:
 		closeAll(files)
@@ -160,10 +165,13 @@ func (s *Server) answer(p packets, q request) error {
 	case doStatus:
 		s.handler.Status(textWriter{p})
 		return nil
+	case doLimits:
+		s.handler.Limits(textWriter{p})
+		return nil
 	case doLeave:
 		return s.handler.Leave()
 	}
-	return exit.Misusef("unknown request %q: this daemon knows attach, rotate, flush, status and leave", q.Do)
+	return exit.Misusef("unknown request %q: this daemon knows attach, rotate, flush, status, limits and leave", q.Do)
 }
 
 // attach serves a connection that carries a run, until the client has gone.

@@ -81,9 +81,7 @@ func (d *Daemon) service(name string) (*service, error) {
 	if s := d.find(name); s != nil {
 		return s, nil
 	}
-	settings := d.defaults
-	settings.Name = name
-	return d.open(settings)
+	return d.openNew(name)
 }
 
 // attached is a run of a client's.

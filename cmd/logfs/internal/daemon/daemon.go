@@ -63,6 +63,7 @@ type Daemon struct {
 
 	watchdog *watchdog    // of all logs
 	writing  atomic.Int64 // files of the tree that are open for writing
+	budget   *budget      // of all services
 
 	gate     sync.RWMutex // held for reading while a name is taken or a run begins
 	stopping bool         // guarded by gate
@@ -113,6 +114,7 @@ func newDaemon(o Options) *Daemon {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Daemon{o: o, hurry: make(chan struct{}), left: make(chan struct{}), watchdog: newWatchdog(),
+		budget:   newBudget(o.Config.Limits),
 		services: map[string]*service{}, configured: map[string]bool{}, defaults: o.Config.Defaults}
 	d.serving, d.stop = context.WithCancel(context.Background())
 	d.capturing, d.cut = context.WithCancel(context.Background())
@@ -181,6 +183,7 @@ func (d *Daemon) openLogs() error {
 	defer d.opening.Unlock()
 	d.finally(d.closeLogs)
 	for _, settings := range d.o.Config.Services {
+		d.budget.reserve(settings)
 		s, err := d.open(settings)
 		if err != nil {
 			return err
@@ -200,16 +203,21 @@ func (d *Daemon) adopt() error {
 	if err != nil {
 		return exit.Refusedf("cannot look into the store: %w", err)
 	}
+	var left int
+	var why error
 	for _, e := range entries {
 		name := e.Name()
 		if d.find(name) != nil || config.CheckName(name) != nil || !isLogdir(d.logdir(name)) {
 			continue
 		}
-		settings := d.defaults
-		settings.Name = name
-		if _, err := d.open(settings); err != nil {
+		if _, err := d.openNew(name); errors.Is(err, errLimit) {
+			left, why = left+1, err
+		} else if err != nil {
 			d.o.Log.Error("a log in the store is left alone", "service", name, "err", err)
 		}
+	}
+	if left > 0 {
+		d.o.Log.Warn("logs in the store are left alone", "count", left, "err", why)
 	}
 	return nil
 }
@@ -232,6 +240,21 @@ func (d *Daemon) open(c config.Service) (*service, error) {
 	}
 	d.register(s)
 	return s, nil
+}
+
+// openNew makes a service that the configuration does not name. The caller holds
+// opening.
+func (d *Daemon) openNew(name string) (*service, error) {
+	settings := d.defaults
+	settings.Name = name
+	if err := d.budget.admit(settings); err != nil {
+		return nil, exit.With(exit.Refused, err)
+	}
+	s, err := d.open(settings)
+	if err != nil {
+		d.budget.release(name)
+	}
+	return s, err
 }
 
 // openLog makes a service that nobody can find yet.
@@ -262,7 +285,7 @@ func (d *Daemon) register(s *service) {
 
 func (d *Daemon) logOptions(c config.Service, events *slog.Logger) LogOptions {
 	return LogOptions{
-		Ring:      ring.Limits{Lines: c.RingLines, Bytes: c.RingBytes},
+		Ring:      ring.Limits{Lines: c.RingLines, Bytes: d.budget.bytes(c)},
 		Rotate:    d.rotation(c, events),
 		Block:     c.Full == config.Block,
 		LineLimit: c.LineLimit,
@@ -368,6 +391,7 @@ func (d *Daemon) openTree() error {
 func (d *Daemon) mount() error {
 	o := fs.Options{
 		Dir: d.o.Config.Mount, AllowOther: os.Geteuid() == 0, ListFollow: d.o.Config.ListFollow,
+		Limits: followLimits(d.o.Config.Limits),
 		Status: d.Status, Make: d.makeService, Remove: d.removeService, Log: d.o.Log,
 	}
 	tree, err := d.adoptMount(o)

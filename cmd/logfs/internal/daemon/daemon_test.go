@@ -46,6 +46,9 @@ func (f *fakeTree) Remove(name string) {
 	delete(f.shown, name)
 }
 
+func (f *fakeTree) SetLimits(fs.Limits)         {}
+func (f *fakeTree) LimitCounts() fs.LimitCounts { return fs.LimitCounts{} }
+
 func (f *fakeTree) SetListFollow(shown bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,7 +79,8 @@ func (e fakeEntry) Configure(l fs.Looks) {
 	e.tree.shown[e.name] = s
 }
 
-func (e fakeEntry) Readers() int { return 3 }
+func (e fakeEntry) Readers() int    { return 3 }
+func (e fakeEntry) Refused() uint64 { return 4 }
 func (e fakeEntry) Wake() {
 	e.tree.mu.Lock()
 	defer e.tree.mu.Unlock()
@@ -333,8 +337,8 @@ func TestStatus(t *testing.T) {
 	var b strings.Builder
 	dt.Status(&b)
 	want := statusHeader +
-		"idle idle - - - - 0 0 70 0 3 -\n" +
-		"web running 1 77 1 2 2 81 150 0 3 90s\n"
+		"idle idle - - - - 0 0 70 0 3 - 0 4\n" +
+		"web running 1 77 1 2 2 81 150 0 3 90s 0 4\n"
 	if b.String() != want {
 		t.Errorf("status:\n%s\nwant:\n%s", &b, want)
 	}

@@ -22,7 +22,7 @@
 // it and the followers are woken. So nobody reads a line that a crash could take
 // back, as long as the disk is on time.
 //
-// A disk that refuses a write, or does not answer within 50 ms, does not stop
+// A disk that refuses a write, or does not answer within 10 ms, does not stop
 // this: the ring publishes the batch, capture goes on into the ring, and the
 // writer follows when the disk lets it. What the ring must give up before that
 // is lost, and the files get a mark with the exact numbers in its place; or,

@@ -144,7 +144,7 @@ func lockStore(store string) (*os.File, error) {
 	if err != nil {
 		return nil, exit.Refusedf("cannot lock the store: %w", err)
 	}
-	if err := flock(f, store); err != nil {
+	if err := errors.Join(plainFile(f), flock(f, store)); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -155,6 +155,18 @@ func lockStore(store string) (*os.File, error) {
 		return nil, exit.Refusedf("cannot write the lock of the store: %w", err)
 	}
 	return f, nil
+}
+
+// plainFile refuses a lock that is something else, too: its content is replaced.
+func plainFile(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return exit.Refusedf("cannot look at the lock of the store: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
+		return exit.Refusedf("cannot lock the store: %q is not a plain file with one name", f.Name())
+	}
+	return nil
 }
 
 func writeAt(f *os.File, text string) error {

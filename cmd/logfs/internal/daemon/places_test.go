@@ -93,3 +93,16 @@ func TestLogInUseElsewhere(t *testing.T) {
 		t.Errorf("a second owner of the log: %v, want it refused", err)
 	}
 }
+
+// The content of the lock is replaced, so it must be nobody else's.
+func TestLockOfTheStoreElsewhere(t *testing.T) {
+	store, outside := t.TempDir(), filepath.Join(t.TempDir(), "outside")
+	must(t, os.WriteFile(outside, []byte("precious\n"), 0o600))
+	must(t, os.Link(outside, filepath.Join(store, lockName)))
+	if _, err := lockStore(store); exit.Status(err) != exit.Refused {
+		t.Errorf("a lock that is a hard link: %v, want it refused", err)
+	}
+	if b, _ := os.ReadFile(outside); string(b) != "precious\n" {
+		t.Errorf("the file outside holds %q", b)
+	}
+}

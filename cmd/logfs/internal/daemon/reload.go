@@ -65,12 +65,18 @@ func (d *Daemon) addServices(c config.Config) (added []*service, err error) {
 		s := d.find(settings.Name)
 		_, err := looksOf(settings)
 		if err == nil && s == nil {
-			if s, err = d.openLog(settings); err == nil {
+			d.budget.reserve(settings)
+			if s, err = d.openLog(settings); err != nil {
+				d.budget.release(settings.Name)
+			} else {
 				added = append(added, s)
 			}
 		}
 		if err != nil {
-			return nil, errors.Join(err, inParallel(added, func(s *service) error { return s.log.Close() }))
+			return nil, errors.Join(err, inParallel(added, func(s *service) error {
+				d.budget.release(s.name)
+				return s.log.Close()
+			}))
 		}
 	}
 	for _, s := range added {
@@ -83,6 +89,7 @@ func (d *Daemon) addServices(c config.Config) (added []*service, err error) {
 	d.defaults = c.Defaults
 	if d.tree != nil {
 		d.tree.SetListFollow(c.ListFollow)
+		d.tree.SetLimits(followLimits(c.Limits))
 	}
 	return added, nil
 }
@@ -98,6 +105,7 @@ type plan struct {
 // clients from then on.
 func (d *Daemon) plan(c config.Config, services []*service) plan {
 	p := plan{want: map[*service]config.Service{}}
+	other := d.budget.refit(c)
 	for _, s := range services {
 		i := slices.IndexFunc(c.Services, func(w config.Service) bool { return w.Name == s.name })
 		want := c.Defaults
@@ -109,7 +117,7 @@ func (d *Daemon) plan(c config.Config, services []*service) plan {
 			p.removed = append(p.removed, s)
 			continue
 		}
-		if !reflect.DeepEqual(s.config(), want) {
+		if other[s.name] || !reflect.DeepEqual(s.config(), want) {
 			p.changed = append(p.changed, s)
 			p.want[s] = want
 		}
@@ -215,6 +223,7 @@ func (d *Daemon) remove(s *service) {
 	d.mu.Lock()
 	delete(d.services, s.name)
 	d.mu.Unlock()
+	d.budget.release(s.name)
 	s.events.Info("service removed")
 }
 

@@ -230,3 +230,13 @@ func (s *service) snapshot() (state State, pid, readers int) {
 	}
 	return s.state, s.pid, readers
 }
+
+// refused is how many readers a limit has kept out.
+func (s *service) refused() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entry == nil {
+		return 0
+	}
+	return s.entry.Refused()
+}

@@ -136,15 +136,16 @@ func (d *Daemon) makeService(name string, mode uint32) error {
 	if d.find(name) != nil {
 		return syscall.EEXIST
 	}
-	settings := d.defaults
-	settings.Name = name
-	s, err := d.open(settings)
+	s, err := d.openNew(name)
+	if errors.Is(err, errLimit) {
+		err = errors.Join(err, syscall.EDQUOT)
+	}
 	if err != nil {
 		d.o.Log.Error("cannot make a service, as asked through the mount", "service", name, "err", err)
 		return err
 	}
 	s.events.Info("service made through the mount")
-	if narrow := settings.Mode & mode; narrow != settings.Mode && !settings.ModeSet {
+	if narrow := s.settings.Mode & mode; narrow != s.settings.Mode && !s.settings.ModeSet {
 		return sink{d, s}.SetAccess(tree.Access{Mode: &narrow})
 	}
 	return nil

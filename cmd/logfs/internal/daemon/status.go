@@ -9,7 +9,7 @@ import (
 
 // statusHeader names the fields of the status table. New ones may be added at
 // the end.
-const statusHeader = "NAME STATE RUN PID FIRST LAST LINES BYTES DISK LOST READERS AGE\n"
+const statusHeader = "NAME STATE RUN PID FIRST LAST LINES BYTES DISK LOST READERS AGE PINNED REFUSED\n"
 
 // Status writes one line for each service, by name. Every field is one word;
 // "-" stands for what there is not. It waits for no disk and no service, so a
@@ -30,10 +30,11 @@ func (s *service) appendStatus(dst []byte, now time.Time) []byte {
 	first, next := r.Bounds()
 	stats := r.Stats()
 	held := first < next
-	return fmt.Appendf(dst, "%s %s %s %s %s %s %d %d %d %d %d %s\n",
+	return fmt.Appendf(dst, "%s %s %s %s %s %s %d %d %d %d %d %s %d %d\n",
 		s.name, state, orDash(r.Run() > 0, r.Run()), orDash(pid > 0, uint64(pid)),
 		orDash(held, first), orDash(held, next-1), stats.HeldLines, stats.HeldBytes,
-		s.log.DiskBytes(), s.log.Lost(), readers, s.age(now))
+		s.log.DiskBytes(), s.log.Lost(), readers, s.age(now),
+		stats.PinnedBytes, s.refused())
 }
 
 func orDash(known bool, n uint64) string {

@@ -18,6 +18,9 @@ type Tree interface {
 	Remove(name string)
 	// SetListFollow shows follow in listings from now on, or no longer does.
 	SetListFollow(bool)
+	// SetLimits bounds how many follow, from now on.
+	SetLimits(fs.Limits)
+	LimitCounts() fs.LimitCounts
 	// Close ends all followers with end of file and takes the tree away.
 	Close() error
 	// Done is closed when the tree is gone, by Close or from outside.
@@ -32,6 +35,8 @@ type Entry interface {
 	Configure(fs.Looks)
 	// Readers is how many follow now.
 	Readers() int
+	// Refused is how many could not, over a limit.
+	Refused() uint64
 }
 
 // Mount shows the tree at o.Dir. What a killed daemon left there goes first.

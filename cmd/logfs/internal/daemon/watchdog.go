@@ -9,7 +9,7 @@ const (
 	// stall is how long a write may take before capture goes on without it. A
 	// disk that is busy but well answers sooner, and a pipe holds what most
 	// services say in that time. It is noticed at most a tick late.
-	stall = 50 * time.Millisecond
+	stall = 10 * time.Millisecond
 	tick  = stall / 2
 
 	// diskPatience is after how long a stall is worth a warning. Until then, a
