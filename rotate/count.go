@@ -20,6 +20,7 @@ type counter struct {
 	run   uint64
 	began record.Stamp // of the first line that has one
 	last  record.Stamp // of the last line that has one
+	top   record.Stamp // the greatest
 	seen  int64        // lines
 	valid int64        // lines of our form
 }
@@ -31,7 +32,7 @@ func (c *counter) line(b []byte) {
 		if c.valid++; c.valid == 1 {
 			c.began = l.Stamp
 		}
-		c.last = l.Stamp
+		c.last, c.top = l.Stamp, max(c.top, l.Stamp)
 		span = record.Span(l)
 		if run, ok := record.StartRun(l); ok {
 			c.run = run

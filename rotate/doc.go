@@ -15,7 +15,10 @@
 //	@400000006b00928d19649e34 e Traceback (most recent call last):
 //
 // The first record here is 18441, the second 18442. The header takes no
-// number; a lost mark takes as many as it says; a start mark begins a run.
+// number; a lost mark takes as many as it says; a start mark begins a run. The
+// stamp of the header is that of the line before it. If that is not the greatest
+// of its file, because the clock has stepped back, the header also says
+// top=@4000…, which is.
 //
 // # Words
 //
@@ -26,6 +29,18 @@
 // clock steps back, so the order of names is the order of lines. Rotation
 // makes current an archive and begins a new one. Retention deletes the oldest
 // archives. A torn line is one that a crash or a full disk has cut short.
+//
+// # What is known of files without reading them
+//
+// Find, Runs and Measure answer for the whole log and open few files. Of a
+// plain archive the headers say its numbers, the run at its beginning and its
+// greatest stamp. The runs in it and its sizes are found out by reading it once,
+// when somebody asks, and remembered for as long as it is there; so are those of
+// current, of which only what is new is read. A compressed archive says all of
+// it in front of its data, so the log is known after a restart, too. Append does
+// nothing for this but to compare the stamps of the first and the last line.
+//
+// What is said there is believed until a reader finds the archive damaged.
 //
 // # Files of other loggers
 //
@@ -74,8 +89,9 @@
 // # Concurrency
 //
 // All methods of Logdir may be called from any goroutine. Append, Rotate and
-// Close exclude each other. Tail and Readers read while they go on, and wait
-// for none of them. The fsyncs are done by one goroutine, which exists only
+// Close exclude each other. Tail, Readers, Find, Runs and Measure read while they
+// go on, and wait for none of them; of the latter two wait for each other if
+// they need the same file read. The fsyncs are done by one goroutine, which exists only
 // while something is dirty, or by the callers of Sync and Close. Archives are
 // compressed by another, which exists only while there is one to compress: one
 // at a time in the whole process, and with the lowest priority.

@@ -47,7 +47,7 @@ func (d *Logdir) checkNoLock() error {
 // which changes nothing in it.
 func (d *Logdir) archiveForeignLocked(f foundCurrent) error {
 	d.opt.Log.Warn("current becomes an archive as it is", "err", d.wrap("write", currentName, errShared))
-	h := head{id: d.newID()}
+	h := d.newHead()
 	if f.ours {
 		h.first, h.run = f.header.First, f.header.Run
 	}

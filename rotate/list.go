@@ -59,7 +59,7 @@ func (d *Logdir) listArchiveLocked(name string) (Info, error) {
 		d.passOver(name, errNotRegular)
 		return info, nil
 	}
-	a := archive{name: name, label: label, last: label, size: info.Size, head: head{id: d.newID()}}
+	a := archive{name: name, label: label, last: label, size: info.Size, head: d.newHead()}
 	if compressionOf(name) != None {
 		if only, err := d.dropPlainLocked(a); err != nil || !only {
 			return Info{}, err
@@ -124,12 +124,15 @@ func headOf(f io.ReaderAt, a *archive) (h record.Header, err error) {
 		h, _, err = readHeader(f)
 		return h, err
 	}
-	c, ok, err := readSummary(f, form)
-	if ok {
-		a.last, a.next = c.last, c.next
+	n, err := readNotes(f, form)
+	if n.ok {
+		a.last, a.next = n.last, n.next
 	}
-	if ok || err != nil {
-		return c.header, err
+	if n.surveyed {
+		a.facts.tell(n.survey)
+	}
+	if n.ok || err != nil {
+		return n.header, err
 	}
 	u, err := newUnpacker(f, a.size, form)
 	if err != nil {
@@ -137,19 +140,19 @@ func headOf(f io.ReaderAt, a *archive) (h record.Header, err error) {
 	}
 	defer u.close()
 	var buf [512]byte
-	n, err := io.ReadFull(u, buf[:])
+	read, err := io.ReadFull(u, buf[:])
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return h, err
 	}
-	h, _, err = readHeader(bytes.NewReader(buf[:n]))
+	h, _, err = readHeader(bytes.NewReader(buf[:read]))
 	return h, err
 }
 
 // beganLocked learns from a header when the archive before it ended: at the
-// stamp of the header, if both are ours.
+// stamp of the header, if both are ours, and what its greatest stamp is.
 func (d *Logdir) beganLocked(h record.Header) {
 	if n := len(d.archives); n > 0 && h.First > 0 && h.Stamp != 0 && d.archives[n-1].first > 0 {
-		d.archives[n-1].last = h.Stamp
+		d.archives[n-1].last, d.archives[n-1].top = h.Stamp, max(h.Stamp, h.Top)
 	}
 }
 

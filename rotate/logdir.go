@@ -146,7 +146,8 @@ type Logdir struct {
 	records bool  // cur has more than its header
 	next    uint64
 	last    record.Stamp
-	run     uint64 // in force at runFrom, an offset in cur; see runLocked
+	top     record.Stamp // the greatest in cur
+	run     uint64       // in force at runFrom, an offset in cur; see runLocked
 	runFrom int64
 
 	named  extent       // of cur, when its name was last seen to lead to it
@@ -322,8 +323,9 @@ func (d *Logdir) countLocked(lines []byte, dense bool) {
 	defer d.grewLocked()
 	d.size += int64(len(lines))
 	d.records = true
-	if t, ok := record.ParseStamp(lines[lastLine(lines):]); ok {
-		d.last = t
+	last := lines[lastLine(lines):]
+	if t, ok := record.ParseStamp(last); ok {
+		d.last, d.top = t, max(d.top, t, steppedTop(lines, last))
 	}
 	if dense {
 		d.next += uint64(bytes.Count(lines, newline))
@@ -332,6 +334,18 @@ func (d *Logdir) countLocked(lines []byte, dense bool) {
 	c := counter{next: d.next}
 	c.lines(lines)
 	d.next = c.next
+}
+
+// steppedTop returns the greatest stamp of lines if the last of them is earlier
+// than the first, else 0. Only then are all looked at: a clock that steps back
+// and almost as far ahead again within one Append is not noticed.
+func steppedTop(lines, last []byte) record.Stamp {
+	if bytes.Compare(lines[:record.StampLen], last[:record.StampLen]) <= 0 {
+		return 0
+	}
+	var c counter
+	c.lines(lines)
+	return c.top
 }
 
 // cutLocked cuts current back to its whole lines. It never makes it longer,

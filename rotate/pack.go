@@ -196,7 +196,7 @@ func (d *Logdir) writePacked(a archive, form Compression) (int64, error) {
 		return 0, err
 	}
 	defer out.Close()
-	w, err := packWriter(out, form, &c)
+	w, err := packWriter(out, form, &c, d.surveyOf(a))
 	if err == nil {
 		err = d.copyPacked(w, in, a.size)
 	}
@@ -208,6 +208,20 @@ func (d *Logdir) writePacked(a archive, form Compression) (int64, error) {
 	}
 	info, err := out.Stat()
 	return info.Size, err
+}
+
+// surveyOf returns the text of what is to be known of an archive, "" if that
+// cannot be had or is too long.
+func (d *Logdir) surveyOf(a archive) string {
+	v, ok := d.complete(a)
+	if !ok {
+		return ""
+	}
+	text := v.text()
+	if len(text) > maxSurvey {
+		return ""
+	}
+	return text
 }
 
 // copyPacked copies block by block, so that Close need not wait for long.

@@ -211,7 +211,7 @@ func layPacked(t *testing.T, dir, name, content string, form Compression, summar
 	if !summary {
 		c.header.First = 0
 	}
-	w, err := packWriter(&b, form, &c)
+	w, err := packWriter(&b, form, &c, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +408,7 @@ func BenchmarkPack(b *testing.B) {
 			b.SetBytes(int64(len(content)))
 			b.ReportAllocs()
 			for b.Loop() {
-				w, err := packWriter(new(bytes.Buffer), form, &c)
+				w, err := packWriter(new(bytes.Buffer), form, &c, "")
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -3,7 +3,6 @@ package rotate
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +26,8 @@ import (
 //
 // run is in force at the first record and end after the last one. bytes are
 // those of the unpacked archive, its header included, which lines does not
-// count.
+// count. Another line says which runs are in it and what sizes readers see, see
+// surveyForm.
 type Compression int
 
 const (
@@ -75,44 +75,26 @@ func parseSummary(text string) (c contents, ok bool) {
 // skippable is the magic number of a zstd frame that decoders skip.
 const skippable = 0x184d2a50
 
-// packWriter compresses what is written to it to dst, behind the summary.
-func packWriter(dst io.Writer, form Compression, c *contents) (io.WriteCloser, error) {
+// packWriter compresses what is written to it to dst, behind the summary and
+// the text of the survey, if that is not empty.
+func packWriter(dst io.Writer, form Compression, c *contents, survey string) (io.WriteCloser, error) {
 	if form == Gzip {
 		w := gzip.NewWriter(dst)
-		w.Comment = c.summary()
+		if w.Comment = c.summary(); survey != "" {
+			w.Extra = extraField(survey)
+		}
 		return w, nil
 	}
-	text := c.summary()
-	frame := binary.LittleEndian.AppendUint32(nil, skippable)
-	frame = binary.LittleEndian.AppendUint32(frame, uint32(len(text)))
-	if _, err := dst.Write(append(frame, text...)); err != nil {
+	head := frame(c.summary())
+	if survey != "" {
+		head = append(head, frame(survey)...)
+	}
+	if _, err := dst.Write(head); err != nil {
 		return nil, err
 	}
 	// Concurrency 1 works in the goroutine of the caller: it is that one which
 	// has a low priority. A small window keeps readers small.
 	return zstd.NewWriter(dst, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
-}
-
-// readSummary finds the summary of a compressed archive.
-func readSummary(f io.ReaderAt, form Compression) (c contents, ok bool, err error) {
-	var buf [512]byte
-	n, err := f.ReadAt(buf[:], 0)
-	if err != nil && err != io.EOF {
-		return c, false, err
-	}
-	b := buf[:n]
-	var text string
-	switch {
-	case form == Gzip:
-		if z, err := gzip.NewReader(bytes.NewReader(b)); err == nil {
-			text = z.Comment
-		}
-	case n >= 8 && binary.LittleEndian.Uint32(b) == skippable:
-		size := binary.LittleEndian.Uint32(b[4:])
-		text = string(b[8:min(uint64(n), 8+uint64(size))])
-	}
-	c, ok = parseSummary(text)
-	return c, ok, nil
 }
 
 // unpacker reads the plain form of a compressed archive.

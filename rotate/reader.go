@@ -100,6 +100,7 @@ func (r *Reader) leave() {
 func (r *Reader) finish(f found, err error) {
 	r.leave()
 	r.past = f.id
+	f.facts.mistrust(err)
 	if err != io.EOF && !errors.Is(err, fs.ErrNotExist) {
 		r.d.passOver(f.name, err)
 	}

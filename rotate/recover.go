@@ -221,7 +221,7 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 	case f.foreign:
 		return d.archiveForeignLocked(f)
 	case !f.ours:
-		d.setCurrentLocked(f.file, head{id: d.newID()}, f.size)
+		d.setCurrentLocked(f.file, d.newHead(), f.size)
 		return d.rotateLocked(recovered)
 	}
 	return d.recoverOurs(f)
@@ -232,7 +232,10 @@ func (d *Logdir) recoverLocked(f foundCurrent) error {
 // another service, or a number that was used before. Nor is it continued when
 // another logger has: ours and theirs do not take turns in one file.
 func (d *Logdir) recoverOurs(f foundCurrent) error {
-	d.setCurrentLocked(f.file, head{id: d.newID(), first: f.header.First, run: f.header.Run}, f.whole)
+	h := d.newHead()
+	h.first, h.run = f.header.First, f.header.Run
+	d.setCurrentLocked(f.file, h, f.whole)
+	d.top = f.top
 	d.records = f.seen > 0
 	d.torn = f.torn > 0
 	d.found.Cut += f.torn

@@ -234,6 +234,7 @@ func (d *Logdir) becomeLocked(n *Logdir, dir Dir) {
 		d.lock = n.lock
 	}
 	d.cur, d.head, d.size, d.torn, d.records = n.cur, n.head, n.size, n.torn, n.records
+	d.top = n.top
 	d.next, d.last, d.run, d.runFrom = n.next, n.last, n.run, n.runFrom
 	d.rot, d.label, d.archives, d.archived, d.ids = n.rot, n.label, n.archives, n.archived, n.ids
 	d.named, d.astray = extent{d.size, d.next}, false

@@ -16,6 +16,7 @@ type archive struct {
 	name  string
 	label record.Stamp
 	last  record.Stamp // of its last line, or later
+	top   record.Stamp // the greatest of its lines, 0 if not known
 	size  int64
 	next  uint64 // number after it, 0 if not known
 	stuck bool   // it could not be deleted, and a warning is out

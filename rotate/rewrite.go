@@ -159,7 +159,7 @@ func (d *Logdir) readBack(f File, h head, to, safe extent) (from int64, lines []
 	if h.stamp == 0 {
 		return to.size, nil, err
 	}
-	header := record.AppendHeader(nil, record.Header{Stamp: h.stamp, Service: d.opt.Service, Run: h.run, First: h.first})
+	header := record.AppendHeader(nil, record.Header{Stamp: h.stamp, Service: d.opt.Service, Run: h.run, First: h.first, Top: h.before})
 	if lines, ok := d.again(header, extent{int64(len(header)), h.first}, to); ok {
 		return 0, lines, nil
 	}

@@ -170,6 +170,37 @@ func losePages(t *testing.T, again, junk string, synced, all bool) {
 	}
 }
 
+// TestHeaderIsMadeAgain loses all of a current whose header says that the clock
+// had stepped back: it comes again to the byte.
+func TestHeaderIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, fs := syncLogdir(t, func(o *Options) {
+			o.Again = func(first, next uint64) ([]byte, bool) { return []byte(lines(first, next)), true }
+		})
+		mustAppend(t, d, lines(500, 502)+text(3), 1, 4, 0)
+		if err := d.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, d, lines(4, 8), 4, 8, 0)
+		path := filepath.Join(d.opt.Dir, currentName)
+		want, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, make([]byte, len(want)), 0o640)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		failOnce(fs, freshName)
+		if err := d.Sync(); err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) || !bytes.Contains(got, []byte(" top=@")) {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+		mustClose(t, d)
+	})
+}
+
 // TestFailureOfEveryCallOfWritingAgain lets every call fail while current and
 // an archive are written again, and the process die there.
 func TestFailureOfEveryCallOfWritingAgain(t *testing.T) {

@@ -103,12 +103,16 @@ func (d *Logdir) prepareLocked() error {
 	if h.Stamp == 0 {
 		h.Stamp = d.opt.Now()
 	}
+	if d.top > h.Stamp {
+		h.Top = d.top
+	}
 	n, err := f.Write(record.AppendHeader(nil, h))
 	if err != nil {
 		f.Close()
 		return d.wrap("write", freshName, err)
 	}
-	d.rot.head = head{id: d.newID(), first: h.First, run: h.Run, stamp: h.Stamp}
+	d.rot.head = d.newHead()
+	d.rot.head.first, d.rot.head.run, d.rot.head.stamp, d.rot.head.before = h.First, h.Run, h.Stamp, h.Top
 	d.rot.fresh, d.rot.size, d.rot.state = f, int64(n), link
 	return nil
 }
@@ -166,7 +170,7 @@ func (d *Logdir) replaceLocked() error {
 	}
 	old, rot := d.cur, d.rot
 	if rot.name != "" {
-		a := archive{head: d.head, name: rot.name, label: d.label, last: d.last, next: d.next, size: d.size}
+		a := archive{head: d.head, name: rot.name, label: d.label, last: d.last, top: d.top, next: d.next, size: d.size}
 		if a.first == 0 {
 			a.last = a.label
 		}
@@ -183,12 +187,13 @@ func (d *Logdir) replaceLocked() error {
 // in force at its end.
 func (d *Logdir) setCurrentLocked(f File, h head, size int64) {
 	d.cur, d.head, d.size, d.torn, d.records = f, h, size, false, false
+	d.top = 0
 	d.runFrom = size
 	d.named = extent{size, d.next}
 }
 
-// newID returns the id of a file newer than all others.
-func (d *Logdir) newID() uint64 {
+// newHead returns the head of a file newer than all others.
+func (d *Logdir) newHead() head {
 	d.ids++
-	return d.ids
+	return head{id: d.ids, facts: &facts{}}
 }

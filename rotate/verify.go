@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,6 +69,7 @@ type verifier struct {
 	name   string // of the file being read
 	n      int    // lines of it, the header included
 	others bool   // the line before is one of another logger
+	survey survey // of its lines
 }
 
 func (v *verifier) find(name string, line int, format string, args ...any) {
@@ -90,7 +92,7 @@ func (v *verifier) strangers(names []string) {
 }
 
 func (v *verifier) file(name string) {
-	v.name, v.n, v.others = name, 0, false
+	v.name, v.n, v.others, v.survey = name, 0, false, survey{}
 	info, err := v.dir.Stat(name)
 	switch {
 	case err != nil:
@@ -119,7 +121,7 @@ func (v *verifier) content(f File, size int64) error {
 		_, err := v.lines(io.NewSectionReader(f, 0, size))
 		return err
 	}
-	told, ok, err := readSummary(f, form)
+	told, err := readNotes(f, form)
 	if err != nil {
 		return err
 	}
@@ -132,10 +134,13 @@ func (v *verifier) content(f File, size int64) error {
 	if err != nil || !c.ours {
 		return err
 	}
-	if !ok {
+	switch {
+	case !told.ok:
 		v.find(v.name, 0, "says nothing about its content")
-	} else if told.summary() != c.summary() {
+	case told.summary() != c.summary():
 		v.find(v.name, 0, "says %q of its content, which is %q", told.summary(), c.summary())
+	case told.surveyed && told.survey.text() != v.survey.text():
+		v.find(v.name, 0, "says other sizes or runs than its lines have")
 	}
 	return nil
 }
@@ -216,6 +221,9 @@ func (v *verifier) line(b []byte, c *contents) {
 		v.find(v.name, v.n, "number %d: stamp is before that of the line before it", v.next)
 	}
 	v.others = others
+	if err == nil {
+		v.survey.add(Segment{First: c.next, Run: c.run, Lines: b}, math.MaxUint64)
+	}
 	v.counter.line(b)
 	c.counter.line(b)
 }

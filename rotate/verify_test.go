@@ -94,16 +94,40 @@ func TestVerifyCompressed(t *testing.T) {
 			case "beside":
 				lay(t, dir, file{name: name, content: header(1, 1) + lines(1, 9)})
 			case "wrong":
-				var b []byte
-				b, err = os.ReadFile(path)
-				if err == nil {
-					err = os.WriteFile(path, []byte(strings.Replace(string(b), "last=8", "last=7", 1)), 0o600)
-				}
+				err = replaceIn(path, "last=8", "last=7")
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkFindings(t, what, dir, want)
+		}
+	}
+}
+
+func replaceIn(path, from, to string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(strings.Replace(string(b), from, to, 1)), 0o600)
+}
+
+// TestVerifySurvey changes what compressed archives say of their records.
+func TestVerifySurvey(t *testing.T) {
+	for _, form := range forms {
+		for _, what := range [][2]string{{"out=9,", "out=8,"}, {"1:1-10", "1:1-11"}} {
+			o := options(t.TempDir())
+			o.Compress = form
+			d := mustOpen(t, o)
+			mustAppend(t, d, start(1, 1)+lines(2, 20), 1, 20, 0)
+			waitPacked(d)
+			mustClose(t, d)
+			checkFindings(t, "sound", o.Dir, nil)
+			names, _ := files(t, o.Dir)
+			if err := replaceIn(filepath.Join(o.Dir, names[0]), what[0], what[1]); err != nil {
+				t.Fatal(err)
+			}
+			checkFindings(t, what[1], o.Dir, []string{names[0] + ":0: says other sizes"})
 		}
 	}
 }

@@ -16,6 +16,9 @@ type head struct {
 	first uint64       // 0 without a header of ours
 	run   uint64       // in force at first
 	stamp record.Stamp // 0 if the header was not written by this Logdir
+
+	before record.Stamp // Top of the header that this Logdir has written
+	facts  *facts       // goes wherever the file does
 }
 
 // view is what readers know of the files. Its lock is held for no call to the
@@ -27,6 +30,7 @@ type view struct {
 	cur    File      // nil without current
 	head   head      // of cur
 	size   int64     // of the whole lines of cur
+	top    record.Stamp
 	next   uint64
 	said   map[string]bool // files that a warning is out for
 }
@@ -50,7 +54,7 @@ func (d *Logdir) publishLocked() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.files = files[n:]
-	v.cur, v.head, v.size, v.next = d.cur, d.head, d.size, d.next
+	v.cur, v.head, v.size, v.top, v.next = d.cur, d.head, d.size, d.top, d.next
 }
 
 // grewLocked tells readers of more lines in current.
@@ -58,7 +62,7 @@ func (d *Logdir) grewLocked() {
 	v := &d.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.size, v.next = d.size, d.next
+	v.size, v.top, v.next = d.size, d.top, d.next
 }
 
 func (v *view) close() {
@@ -103,9 +107,32 @@ func (v *view) find(number, past uint64) (f found, ok bool, err error) {
 	if !hasCurrent || v.head.id <= past {
 		return f, false, nil
 	}
-	f.archive = archive{head: v.head, name: currentName, size: v.size}
-	f.current = v.cur
-	return f, true, nil
+	return v.currentLocked(), true, nil
+}
+
+func (v *view) currentLocked() found {
+	a := archive{head: v.head, name: currentName, size: v.size, top: v.top}
+	return found{archive: a, current: v.cur, until: math.MaxUint64}
+}
+
+// list returns the files that readers read, oldest first.
+func (v *view) list() ([]found, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil, ErrClosed
+	}
+	all := make([]found, 0, len(v.files)+1)
+	for _, a := range v.files {
+		all = append(all, found{archive: a, until: math.MaxUint64})
+	}
+	if v.cur != nil && v.head.first > 0 {
+		all = append(all, v.currentLocked())
+	}
+	for i := range len(all) - 1 {
+		all[i].until = all[i+1].first
+	}
+	return all, nil
 }
 
 // all returns all files there are, current with its size.

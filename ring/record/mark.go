@@ -116,6 +116,9 @@ func StartRun(l Line) (run uint64, ok bool) {
 	return run, err == nil
 }
 
+// IsExit says whether l is a mark that ends a run.
+func IsExit(l Line) bool { return l.Kind == Mark && bytes.HasPrefix(l.Text, []byte(verbExit)) }
+
 // field returns the value of the first blank-separated word of text that
 // begins with name, or "".
 func field(text []byte, name string) string {
@@ -136,6 +139,9 @@ type Header struct {
 	Run uint64
 	// First is the number of the first record.
 	First uint64
+	// Top is the greatest stamp in the file before, if that is greater than
+	// Stamp: the clock stepped back there. Else it is 0.
+	Top Stamp
 }
 
 // formatVersion is the version of the stored form that a Header names.
@@ -144,6 +150,8 @@ const formatVersion = "1"
 // AppendHeader appends h as a whole line:
 //
 //	@400000006b00928d1908bac4 = logfs format=1 service=web run=42 first=18441\n
+//
+// Where there is a Top it follows: " top=@400000006b0092a11d3c0f08".
 func AppendHeader(dst []byte, h Header) []byte {
 	dst = AppendStamp(dst, h.Stamp)
 	dst = append(dst, " = "+verbFile+"format="+formatVersion+" service="...)
@@ -152,6 +160,9 @@ func AppendHeader(dst []byte, h Header) []byte {
 	dst = strconv.AppendUint(dst, h.Run, 10)
 	dst = append(dst, " first="...)
 	dst = strconv.AppendUint(dst, h.First, 10)
+	if h.Top > h.Stamp {
+		dst = AppendStamp(append(dst, " top="...), h.Top)
+	}
 	return append(dst, '\n')
 }
 
@@ -166,6 +177,7 @@ func ParseHeader(b []byte) (Header, bool) {
 	run, err1 := strconv.ParseUint(field(l.Text, "run="), 10, 64)
 	first, err2 := strconv.ParseUint(field(l.Text, "first="), 10, 64)
 	h.Run, h.First = run, first
+	h.Top, _ = ParseStamp([]byte(field(l.Text, "top=")))
 	ok := field(l.Text, "format=") == formatVersion && h.Service != "" && err1 == nil && err2 == nil
 	return h, ok && first > 0
 }

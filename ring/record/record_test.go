@@ -216,7 +216,13 @@ func FuzzForms(f *testing.F) {
 }
 
 func TestHeader(t *testing.T) {
-	h := Header{Stamp: at, Service: "web", Run: 42, First: 18441}
+	h := Header{Stamp: at, Service: "web", Run: 42, First: 18441, Top: at + 1}
+	if line := AppendHeader(nil, h); !bytes.HasSuffix(line, []byte(" first=18441 top=@400000006b00940a075bcd16\n")) {
+		t.Errorf("%q", line)
+	} else if got, ok := ParseHeader(line); !ok || got != h {
+		t.Errorf("ParseHeader(%q) = %+v, %v", line, got, ok)
+	}
+	h.Top = 0
 	line := AppendHeader(nil, h)
 	if got, ok := ParseHeader(line); !ok || got != h {
 		t.Errorf("ParseHeader(%q) = %+v, %v", line, got, ok)

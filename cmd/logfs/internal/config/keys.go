@@ -48,7 +48,7 @@ var Keys = []Key{
 		path(107, func(t target) *string { return &t.Config.Socket })),
 	key("list-follow", Top, "true", "whether follow is shown in listings; it opens in any case",
 		boolean(func(t target) *bool { return &t.Config.ListFollow })),
-	key("max-services", Top, "2048", "most services, configured and brought by run and pipe",
+	key("max-services", Top, "2048", "most services, configured and brought by run, pipe and mkdir",
 		unlimited(integer(1, 1_000_000, func(t target) *int { return &t.Config.Limits.Services }))),
 	key("ring-total", Top, `"4GiB"`, "most bytes that the rings of all services may hold together, at least the sum of ring-bytes of those configured",
 		unlimited(size(64<<10, 1<<50, func(t target) *int64 { return &t.Config.Limits.RingTotal }))),
