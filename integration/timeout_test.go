@@ -1,3 +1,5 @@
+//go:build long
+
 package integration
 
 import (
@@ -10,13 +12,10 @@ import (
 const timeoutSysctl = "/proc/sys/fs/fuse/default_request_timeout"
 
 // With fs.fuse.default_request_timeout a reader that waits for longer does not
-// cost everybody the mount. The kernel looks every 15 s. It takes the setting when
-// a file system is mounted, and other mounts are none of ours: it is put back at
-// once.
+// cost everybody the mount. The kernel looks every 15 s, so this takes a minute.
+// It takes the setting when a file system is mounted, and other mounts are none of
+// ours: it is put back at once.
 func TestKernelRequestTimeout(t *testing.T) {
-	if os.Getenv("LOGFS_LONG") != "1" {
-		t.Skip("the kernel takes a minute: LOGFS_LONG=1 runs it")
-	}
 	needRoot(t)
 	was, err := os.ReadFile(timeoutSysctl)
 	if err != nil {
