@@ -109,7 +109,7 @@ func (ps *pass) readPast(dst []byte, q request) (n int, load, known bool) {
 	}
 	if len(p.lines) > 0 && n < len(dst) {
 		n, p.lines, _ = ps.copyLines(dst, n, q, p.lines)
-		p.first = ps.at.Seq
+		p.first, p.run = ps.at.Seq, ps.at.Run
 	}
 	if n > 0 {
 		ps.h.n.reachFed(q.off + int64(n))
