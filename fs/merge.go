@@ -39,9 +39,10 @@ func (l *layout) key(before record.Stamp, open record.Kind, rec *record.Record) 
 }
 
 // ranks says whether rec, which has size bytes, has a place among the records of
-// others. A mark that is not shown has one: it ends a line.
+// others. A mark that is not shown has one, because it ends a line, and so has an
+// empty piece, because it may begin one.
 func (l *layout) ranks(rec *record.Record, size int) bool {
-	return size > 0 || rec.Kind == record.Mark && l.form == formText
+	return size > 0 || l.form == formText && (rec.Kind == record.Mark || l.sel.takes(rec.Kind))
 }
 
 // A strand is one service in an order. All but what is fixed is guarded by the
@@ -106,7 +107,7 @@ func (a rank) before(b rank) bool { return a.key < b.key || a.key == b.key && a.
 // An order is the merge that a node shows.
 type order struct {
 	form  form
-	sel   selection
+	sel   streams
 	width int // of the names
 
 	members func() []*Entry // who is there now
@@ -287,7 +288,7 @@ func (o *order) join() {
 // it begins with what it has said since it came.
 func (o *order) newStrand(e *Entry) *strand {
 	st := &strand{e: e, layout: o.layout(e)}
-	p, ok := place(e.Ring, e.joined)
+	p, ok := locate(e.Ring, e.joined)
 	if !ok {
 		p.Cursor, _ = e.Ring.Held()
 	}
@@ -368,9 +369,9 @@ func (o *order) leap(st *strand, floor rank) {
 	p.Cursor = head
 }
 
-// place returns where the record with the number seq is in r, or where it will
+// locate returns where the record with the number seq is in r, or where it will
 // be, if it is the next one.
-func place(r *ring.Ring, seq uint64) (p pos, ok bool) {
+func locate(r *ring.Ring, seq uint64) (p pos, ok bool) {
 	oldest, newest := r.Held()
 	if seq < oldest.Seq || seq > newest.Seq {
 		return p, false
@@ -382,7 +383,7 @@ func place(r *ring.Ring, seq uint64) (p pos, ok bool) {
 		}
 		if c.First <= seq {
 			defer c.Release()
-			return placeIn(c, seq)
+			return locateIn(c, seq)
 		}
 		c.Release()
 		if id == oldest.Block {
@@ -391,7 +392,7 @@ func place(r *ring.Ring, seq uint64) (p pos, ok bool) {
 	}
 }
 
-func placeIn(c ring.Chunk, seq uint64) (p pos, ok bool) {
+func locateIn(c ring.Chunk, seq uint64) (p pos, ok bool) {
 	s := record.Scanner{Buf: c.Data, Seq: c.First, Run: c.Run}
 	var open record.Kind
 	for s.Seq < seq {

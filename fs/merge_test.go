@@ -62,7 +62,7 @@ func (c *chorus) say(e *Entry, at record.Stamp, line string) {
 	b.Commit()
 }
 
-func (c *chorus) order(sel selection, f form) *order {
+func (c *chorus) order(sel streams, f form) *order {
 	o := &order{sel: sel, form: f, width: widthOf(c.all), members: func() []*Entry { return c.all },
 		changed: func() uint64 { return c.changes }, clock: func() time.Time { return time.Unix(0, int64(c.now)) }}
 	o.begin()
@@ -232,7 +232,7 @@ func TestMergeIsOneFile(t *testing.T) {
 	for seed := range int64(100) {
 		rnd := rand.New(rand.NewSource(seed))
 		f := form([]form{formText, formSeq}[seed%2])
-		sel := selection(rnd.Intn(2)) * selOut
+		sel := streams(rnd.Intn(2)) * selOut
 		c := newChorus(t, 1+rnd.Intn(5), ring.Limits{Lines: 1000, Bytes: 1 << 20})
 		c.babble(rnd, 30)
 		o := c.order(sel, f)

@@ -3,15 +3,21 @@ package fs
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"logfs/ring/record"
 )
 
 // A feed is how a thread gets what the ring has dropped.
 type feed struct {
-	on     bool
-	wants  bool // lines have to be loaded
-	loaded      // without buf
+	on         bool
+	wants      bool // lines have to be loaded
+	reader     HistoryReader
+	kept       *atomic.Int64 // as that of past, like all that follows
+	first, run uint64
+	lines      []byte
+	err        error
+	held       uint64
 }
 
 // stop ends the feeding.
@@ -68,7 +74,7 @@ func (t *thread) caughtUp() bool {
 
 // rejoin goes on in the ring with the number seq, if that is there.
 func (t *thread) rejoin(seq uint64) bool {
-	p, ok := place(t.st.e.Ring, seq)
+	p, ok := locate(t.st.e.Ring, seq)
 	if !ok {
 		return false
 	}
@@ -132,10 +138,23 @@ func loadSizeOf(threads int) int {
 	return min(max(room/max(threads, 1), minLoad), maxLoad)
 }
 
-// fetch loads lines for a thread that stood at the number seq when the ring
-// began with held. It may wait for the disk.
+// fetch loads lines from the number seq on. It may wait for the disk.
 func (f *feed) fetch(h History, seq uint64, buf []byte) {
-	f.lines, f.err, f.buf = nil, nil, buf
-	f.loaded.next(h, seq)
-	f.lines, f.buf = append([]byte(nil), f.lines...), nil
+	f.lines, f.err = nil, nil
+	if f.reader == nil {
+		if f.reader, f.err = h.From(seq); f.err != nil {
+			return
+		}
+	}
+	for len(f.lines) == 0 && f.err == nil {
+		f.first, f.run, f.lines, f.err = f.reader.Next(buf)
+		s := record.Scanner{Buf: f.lines, Seq: f.first, Run: f.run}
+		for s.Seq < seq {
+			if _, ok := s.Next(); !ok {
+				break
+			}
+		}
+		f.first, f.run, f.lines = s.Seq, s.Run, s.Buf
+	}
+	f.lines = append([]byte(nil), f.lines...)
 }
