@@ -85,15 +85,18 @@ func (s *Server) load(ps *pass) {
 
 	h, p := ps.h, &ps.past
 	h.mu.Lock()
-	got := loaded{reader: p.reader, kept: p.kept, buf: buf[:ps.loadSize()]}
-	got.way = way{l: &h.n.v.layout, at: ps.at, goal: ps.goal, back: ps.back, only: h.n.only()}
+	got := loaded{reader: p.reader, kept: p.kept, buf: buf[:]}
+	got.way = way{l: &h.n.v.layout, at: ps.at, goal: ps.goal, want: int64(ps.want), back: ps.back, only: h.n.only()}
 	if ps.part.size > 0 {
 		got.goal = ps.at.off // what is left of the record may be a mark by now
 	}
 	h.mu.Unlock()
+	if !got.mayKeep(&s.pieces) {
+		got.buf = buf[:ps.loadSize()]
+	}
 	got.held, _ = h.n.v.ring.Bounds()
 
-	got.load(h.n.e.History, &s.pieces)
+	got.load(h.n.e.History)
 	s.keep(&got)
 
 	h.mu.Lock()

@@ -228,6 +228,9 @@ func (ps *pass) jump(s *stretch, target int64) {
 	if !s.exact || ps.past.loading || target-ps.at.off < far {
 		return
 	}
+	if ps.back {
+		target -= maxPiece
+	}
 	l, ok := ps.h.n.landmark(target - s.base)
 	if ok && l.off+s.base-ps.at.off >= far && l.seq > ps.at.Seq {
 		ps.at, ps.part = l.pos(s.base), part{}

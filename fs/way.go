@@ -8,6 +8,7 @@ import (
 
 // A way leads from a record to the one that a read begins in.
 type way struct {
+	want int64 // how many bytes are wanted from goal on
 	l    *layout
 	at   pos    // the record that comes next
 	goal int64  // the absolute position that is wanted, in the stretch
@@ -32,19 +33,30 @@ const (
 	maxWay = 8 << 20
 )
 
+// mayKeep says whether a piece is to be loaded. pieces counts them.
+func (l *loaded) mayKeep(pieces *atomic.Int64) bool {
+	if !l.back || l.goal <= l.at.off {
+		return false
+	}
+	if l.piece.kept = pieces; pieces.Add(1) > maxPieces {
+		l.piece.drop()
+		l.piece = piece{}
+	}
+	return l.piece.kept != nil
+}
+
 // load reads lines, from the record that the goal is in.
-func (l *loaded) load(h History, pieces *atomic.Int64) {
+func (l *loaded) load(h History) {
 	if l.reader == nil {
 		if l.reader, l.err = h.From(l.at.Seq); l.err != nil {
+			l.piece.drop()
+			l.piece = piece{}
 			return
 		}
 	}
-	if l.back && l.goal > l.at.off {
-		if pieces.Add(1) <= maxPieces {
-			l.loadPiece(pieces)
-			return
-		}
-		pieces.Add(-1)
+	if l.piece.kept != nil {
+		l.loadPiece()
+		return
 	}
 	for went := 0; len(l.lines) == 0 && l.err == nil && went < maxWay; went += len(l.buf) {
 		l.next()
@@ -103,16 +115,16 @@ func (l *loaded) overGap() bool {
 }
 
 // loadPiece reads lines from some way before the goal to some way behind it.
-func (l *loaded) loadPiece(pieces *atomic.Int64) {
-	p := piece{at: l.at, kept: pieces}
+func (l *loaded) loadPiece() {
+	p := l.piece
 	var starts []pos // of what was read, with Off in p.lines
-	for l.err == nil && l.at.off <= l.goal {
+	for l.err == nil && l.at.off < l.goal+l.want {
 		l.next()
 		if len(l.lines) == 0 {
 			break
 		}
 		if l.first > l.at.Seq {
-			if len(p.lines) > 0 && l.at.off == l.goal || !l.overGap() {
+			if l.at.off >= l.goal || !l.overGap() {
 				break
 			}
 			p.lines, starts = p.lines[:0], starts[:0]
@@ -133,7 +145,8 @@ func (l *loaded) loadPiece(pieces *atomic.Int64) {
 	}
 	l.lines = nil
 	if len(starts) == 0 {
-		pieces.Add(-1)
+		p.drop()
+		l.piece = piece{}
 		return
 	}
 	p.at, p.end = starts[0], l.at.off
