@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // chorus are services whose lines the test writes through FIFOs.
@@ -146,5 +148,65 @@ func BenchmarkAllFollow(b *testing.B) {
 		b.ReportMetric(float64(len(late))/took.Seconds(), "lines/s")
 		b.ReportMetric(float64(c.d.ticks()-ticks)/100/took.Seconds(), "cores")
 		c.close()
+	}
+}
+
+// The daemon is killed, or replaced, while services speak without pause. Readers
+// of all services do not notice.
+func TestReadersOfAllOutliveTheDaemon(t *testing.T) {
+	t.Parallel()
+	for _, by := range takeovers {
+		t.Run(by.name, func(t *testing.T) {
+			t.Parallel()
+			const services, rounds = 5, 60
+			c := startChorus(t, services, "[defaults]\n"+keepAll+"\n")
+			defer c.close()
+			readers := map[string]*process{}
+			for name, script := range map[string]string{
+				"cat":            `exec cat m/all/follow`,
+				"dd":             `exec dd if=m/all/follow bs=100 status=none`,
+				"grep":           `exec grep --line-buffered sent m/all/follow`,
+				"tail -f":        `exec tail -n 99999 -s 0.05 -f m/all/follow`,
+				"tail -F":        `exec tail -n 99999 -s 0.05 -F m/all/follow`,
+				"python asyncio": `exec python3 "$C/loop.py" m/all/follow`,
+			} {
+				readers[name] = c.d.shell(t, setting{}, script)
+			}
+			for n := range rounds {
+				c.round()
+				if n%10 == 5 {
+					by.run(c.d)
+				}
+			}
+			c.d.watch("all", "follow").await(fmt.Sprintf("line %d sent", rounds))
+			for name, p := range readers {
+				for _, s := range c.names {
+					p.awaitText(fmt.Sprintf("\n%-6s | line %d sent", s, rounds))
+				}
+				_ = unix.Kill(-p.pid(), unix.SIGTERM)
+				p.wait()
+				c.check(t, name, p.output(), rounds)
+			}
+		})
+	}
+}
+
+// check wants every line once, in order within its service.
+func (c *chorus) check(t *testing.T, name, output string, rounds int) {
+	next := map[string]int{}
+	for line := range strings.Lines(output) {
+		f := strings.Fields(line)
+		if len(f) != 6 || f[2] != "line" {
+			continue
+		}
+		if next[f[0]]++; f[3] != strconv.Itoa(next[f[0]]) {
+			t.Errorf("%s: %q, want line %d", name, line, next[f[0]])
+			next[f[0]], _ = strconv.Atoi(f[3])
+		}
+	}
+	for _, s := range c.names {
+		if next[s] != rounds {
+			t.Errorf("%s: %d lines of %s, want %d", name, next[s], s, rounds)
+		}
 	}
 }
