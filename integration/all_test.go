@@ -172,7 +172,11 @@ func TestReadersOfAllOutliveTheDaemon(t *testing.T) {
 			} {
 				readers[name] = c.d.shell(t, setting{}, script)
 			}
-			for n := range rounds {
+			c.round()
+			for _, p := range readers {
+				p.awaitText("line 1 sent")
+			}
+			for n := range rounds - 1 {
 				c.round()
 				if n%10 == 5 {
 					by.run(c.d)
