@@ -36,9 +36,13 @@ func (h *historyReader) Next(buf []byte) (first, run uint64, lines []byte, err e
 			}
 		}
 	}
-	if ok {
-		h.leave()
+	if !ok {
+		if h.r != nil {
+			h.seq = max(h.seq, h.r.Due())
+		}
+		return s.First, s.Run, s.Lines, err
 	}
+	h.leave()
 	next := record.Scanner{Buf: s.Lines, Seq: s.First, Run: s.Run}
 	for more := true; more; {
 		_, more = next.Next()
