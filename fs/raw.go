@@ -67,7 +67,7 @@ func (r *raw) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 	default:
 		size := n.size()
 		if h, ok := r.s.tree.handle(in.Fh()).(*handle); ok && in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
-			size = h.seekToEnd(size)
+			size = h.seekToEnd(size, in.Pid)
 		}
 		r.fileAttr(n, size, &out.Attr)
 	}

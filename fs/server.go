@@ -53,12 +53,14 @@ type Server struct {
 	all     *Entry        // what all services say
 	changes atomic.Uint64 // of the services that there are
 	waits   waits
+	pollers pollers
 	writers writers
 	limiter limiter
 	longest atomic.Int64 // nanoseconds that a read may wait; 0 for ever
 	dev     device
 	jobs    jobs
 	kept    atomic.Int64 // readers whose file stays open between loads
+	bigs    atomic.Int64 // passes with a big buffer
 	pieces  atomic.Int64 // what is kept for those who read backwards
 	asks    jobs         // what lookups ask of the disk
 
@@ -136,8 +138,9 @@ func (s *Server) serve() {
 func newServer(o Options, dir string, fd int) *Server {
 	s := &Server{
 		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
-		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
-		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
+		pollers: pollers{m: map[uint32]*poller{}, asked: map[uint64]*question{}},
+		owner:   fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
+		dev:     device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
 	s.list.Store(o.ListFollow)
 	s.all = newAll(s)

@@ -3,10 +3,38 @@ package integration
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
+
+// waitsForDaemon is what logfs pipe says when the daemon is away for a while.
+var waitsForDaemon = regexp.MustCompile(`(?m)^logfs: the output of .* waits for a daemon: .*\n`)
+
+// seats are supervisors of a service directory DIR/NAME and its log; both end when they get TERM.
+var seats = map[string]string{
+	"runsv": "exec runsv DIR/NAME",
+	"s6":    "exec s6-svscan DIR",
+}
+
+// supervise starts the supervisor called name, of a service that writes numbered
+// lines and stays, and of logfs pipe, which logs it under that name.
+func (d *daemon) supervise(name string, lines int) *process {
+	d.t.Helper()
+	self, err := os.Executable()
+	must(d.t, err)
+	dir := d.t.TempDir()
+	must(d.t, os.MkdirAll(filepath.Join(dir, name, "log"), 0o755))
+	script := func(file, command string) {
+		must(d.t, os.WriteFile(filepath.Join(dir, name, file), []byte("#!/bin/sh\nexec env "+command+"\n"), 0o755))
+	}
+	script("run", fmt.Sprintf("LOGFS_TEST_HELPER=emit %q %d 50 /dev/null stay", self, lines))
+	script("log/run", fmt.Sprintf("LOGFS_SOCKET=%q %q pipe %s", d.sock, logfsBin, name))
+	return startClient(d.t, setting{}, "sh", "-c", strings.NewReplacer("DIR", dir, "NAME", name).Replace(seats[name]))
+}
 
 // The daemon is killed at random moments. The services do not notice: their
 // lines are in the files once, in order, in one run, and their commands end as
@@ -18,10 +46,13 @@ func TestServicesOutliveTheDaemon(t *testing.T) {
 	}
 	self, err := os.Executable()
 	must(t, err)
+	needTools(t, "runsv", "s6-svscan")
 	d := newDaemon(t, fmt.Sprintf(`[defaults]
 %s
 [service.run]
 [service.pipe]
+[service.runsv]
+[service.s6]
 [service.own]
 command = [%q, "%d", "50", %q, "stay"]
 env = { LOGFS_TEST_HELPER = "emit" }
@@ -33,6 +64,11 @@ env = { LOGFS_TEST_HELPER = "emit" }
 	clients := map[string]*process{
 		"run":  startClient(t, env, "sh", "-c", `exec env -u LOGFS_TEST_HELPER "$B" run run -- env LOGFS_TEST_HELPER=emit `+emit),
 		"pipe": startClient(t, env, "sh", "-c", emit+` | env -u LOGFS_TEST_HELPER "$B" pipe pipe`),
+	}
+	supervisors := map[string]*process{}
+	for name := range seats {
+		supervisors[name] = d.supervise(name, lines)
+		d.awaitState(name, "running")
 	}
 	d.awaitState("run", "running")
 	d.awaitState("pipe", "running")
@@ -49,9 +85,17 @@ env = { LOGFS_TEST_HELPER = "emit" }
 			t.Errorf("%s: ended with %d\n%s", name, status, p.said())
 		}
 	}
+	for name, p := range supervisors {
+		d.watch(name, "stdout", "follow").await(numbered(lines) + "\n")
+		must(t, p.cmd.Process.Signal(syscall.SIGTERM))
+		p.wait()
+		if said := waitsForDaemon.ReplaceAllString(p.output()+p.stderr.String(), ""); said != "" {
+			t.Errorf("%s, its service or its log said %q, want nothing", name, said)
+		}
+	}
 	d.watch("own", "stdout", "follow").await(numbered(lines) + "\n")
 	d.stop()
-	ends := map[string]string{"run": "code=0", "pipe": "after=", "own": "signal=TERM"}
+	ends := map[string]string{"run": "code=0", "pipe": "after=", "runsv": "after=", "s6": "after=", "own": "signal=TERM"}
 	for name := range ends {
 		d.verified(d.logdir(name))
 		a := accountOfFiles(t, d.logdir(name))
@@ -63,7 +107,7 @@ env = { LOGFS_TEST_HELPER = "emit" }
 			t.Errorf("%s ends with %q, want exit %s", name, last, ends[name])
 		}
 	}
-	t.Logf("%d kills, 3 services of %d lines each: none lost, none repeated, none torn", n, lines)
+	t.Logf("%d kills, 5 services of %d lines each: none lost, none repeated, none torn", n, lines)
 }
 
 func allEnded(clients map[string]*process) bool {
