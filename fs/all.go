@@ -50,20 +50,41 @@ func (s *Server) newOrder(sel streams, k fileKind) *order {
 
 // allLooks lets in who may read every service.
 func (s *Server) allLooks() Looks {
-	l := Looks{Mode: 0o555, Uid: s.owner.Uid, Gid: s.owner.Gid}
-	for i, e := range s.tree.everyone() {
-		of := e.looks()
-		if l.Mode &= of.Mode; i == 0 {
-			l.Gid = of.Gid
-		} else if l.Gid != of.Gid {
-			l.Mode, l.Gid = l.Mode&^0o070, s.owner.Gid
+	const read = 0o5
+	owner, group, others := uint32(read), uint32(read), uint32(read)
+	gids := map[uint32]bool{}
+	for _, e := range s.tree.everyone() {
+		l := e.looks()
+		gids[l.Gid] = true
+		// Whom a service keeps out as its owner, or for his group, must not come
+		// in as somebody else.
+		owner &= l.Mode >> 6
+		group &= owner & (l.Mode >> 3)
+		others &= group & l.Mode
+	}
+	l := Looks{Uid: s.owner.Uid, Gid: s.owner.Gid}
+	if len(gids) > 1 {
+		group = others
+	}
+	for gid := range gids {
+		if len(gids) == 1 {
+			l.Gid = gid
 		}
 	}
-	// Whom one service keeps out as its owner or for his group must not come in
-	// as somebody else.
-	l.Mode &= 0o700 | l.Mode>>3
-	l.Mode &= 0o770 | l.Mode>>3
+	l.Mode = owner<<6 | group<<3 | others
 	return l
+}
+
+// lastLine is when any service spoke last.
+func (s *Server) lastLine() time.Time {
+	var last record.Stamp
+	for _, e := range s.tree.everyone() {
+		last = max(last, e.Ring.Last())
+	}
+	if last == 0 {
+		return s.born
+	}
+	return time.Unix(0, int64(last))
 }
 
 // mayBe says whether there can be such a directory: what all services say
