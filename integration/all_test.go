@@ -214,3 +214,32 @@ func (c *chorus) check(t *testing.T, name, output string, rounds int) {
 		}
 	}
 }
+
+// What the rings have dropped comes from disk, and sizes are right there, too.
+func TestAllOfThePast(t *testing.T) {
+	t.Parallel()
+	const services, rounds = 4, 3000
+	c := startChorus(t, services, "[defaults]\n"+keepAll+"\nring-lines = 300\ncompress = \"zstd\"\n")
+	defer c.close()
+	c.round()
+	c.d.sh(`cat m/all/follow >slow & echo $! >pid; until grep -q "line 1 sent" slow; do sleep 0.05; done; kill -STOP $!`)
+	for range rounds - 1 {
+		c.round()
+	}
+	for _, s := range c.names {
+		c.d.sh(fmt.Sprintf(`grep -qm1 "^%s *| line %d sent" m/all/follow`, s, rounds))
+	}
+	c.check(t, "since/start", c.d.read("all", "since", "start", "current"), rounds)
+	c.d.sh(`test $(stat -c %s m/all/since/start/current) = $(wc -c <m/all/since/start/current)`)
+	c.d.sh(`test $(stat -c %s m/all/since/start/seq) = $(cat m/all/since/start/seq | wc -c)`)
+	c.d.sh(`tac m/all/since/start/current | tac | cmp - m/all/since/start/current`)
+	c.d.sh(`tail -n 50 m/all/since/1h/stdout/current >tail; tail -n 50 m/all/stdout/since/1h/current | cmp - tail`)
+	c.d.sh(`cut -d, -f1 m/all/since/start/seq | LC_ALL=C sort -c`)
+	c.d.sh(`for s in m/s*; do cat $s/since/start/seq; done | LC_ALL=C sort >each; LC_ALL=C sort m/all/since/start/seq | cmp - each`)
+	c.d.sh(`test ! -e m/all/since/17; test ! -e m/all/run; test ! -e m/all/since/run; test -d m/all/since/03:00/stderr`)
+	c.d.sh(`ls m/all/since | grep -q example-10m; test -e m/all/since/example-start/current`)
+	c.d.sh(fmt.Sprintf(`kill -CONT $(cat pid); until [ $(grep -c "line %d sent" slow) = %d ]; do sleep 0.05; done; kill $(cat pid)`, rounds, services))
+	slow, err := os.ReadFile(filepath.Join(c.d.dir, "slow"))
+	must(t, err)
+	c.check(t, "a reader who was stopped", string(slow), rounds)
+}
