@@ -70,19 +70,8 @@ func (s *Server) loadAhead(ps *pass, got *loaded) {
 	if p.closed {
 		p.close(h)
 	}
-	s.tellLoaded(ps)
-}
-
-// tellLoaded answers the reads that wait for ps, and tells who polls. The caller
-// has locked handle.mu, which it unlocks.
-func (s *Server) tellLoaded(ps *pass) {
-	h := ps.h
 	s.answerLoaded(ps)
-	if h.n.e.watches(h) {
-		h.n.e.notify(h)
-	} else {
-		h.mu.Unlock()
-	}
+	s.tellPoller(h)
 }
 
 // next goes on to what was loaded ahead.
