@@ -11,19 +11,16 @@ const (
 	// who asks for less than minLoad keeps what is over until he asks again.
 	minLoad = 4 << 10
 	maxLoad = 64 << 10
-	// bigLoad is for who reads a lot at once; maxBig is how many may have that.
+	// bigLoad is for who reads a lot at once. There are maxBig buffers of it.
 	bigLoad = 256 << 10
-	maxBig  = 8
+	maxBig  = 4
 	// maxOpen is how many readers keep their file open between reads. Others
 	// open it again each time.
 	maxOpen = 32
 )
 
 // loadBuffers are for the lines that are being loaded.
-var (
-	loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
-	bigBuffers  = sync.Pool{New: func() any { return new([bigLoad]byte) }}
-)
+var loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
 
 // jobs are what has to wait for the disk. Ten thousand readers may: they queue,
 // and a few goroutines, which end when the queue does, serve them.
