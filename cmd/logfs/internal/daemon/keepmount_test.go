@@ -73,7 +73,8 @@ func TestMountKeeperOfNothing(t *testing.T) {
 // when he says so.
 func TestMountKeeperAndDaemons(t *testing.T) {
 	s, dir, store, k := heldMount(t)
-	k.until = time.Now().Add(time.Hour)
+	until := time.Now().Add(time.Hour)
+	k.until, k.serving = until, -1
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -97,8 +98,42 @@ func TestMountKeeperAndDaemons(t *testing.T) {
 	m.state.Close()
 	m.holder.end()
 	<-ended
+	if k.until != until {
+		t.Errorf("daemons that did not go on with the mount have put off its end to %v", k.until)
+	}
 	must(t, s.Close())
 	if m, _ := findMountHolder(t.TempDir()); m != nil {
 		t.Error("found a holder where none is")
 	}
+}
+
+// A mount waits for the next daemon from the end of the one that has served it.
+func TestMountKeeperWaitsForTheNext(t *testing.T) {
+	s, _, store, k := heldMount(t)
+	k.serving = -1
+	ended := make(chan struct{})
+	k.until = time.Now().Add(time.Hour)
+	go func() {
+		defer close(ended)
+		for k.wait() {
+		}
+		for _, fd := range k.daemons {
+			unix.Close(fd)
+		}
+	}()
+	began := time.Now()
+	m, err := findMountHolder(store)
+	must(t, err)
+	m.holder.goOn()
+	m.leave()
+	m, err = findMountHolder(store)
+	must(t, err)
+	m.kept.Close()
+	m.state.Close()
+	m.holder.end()
+	<-ended
+	if k.until.Before(began.Add(mountPatience)) || k.until.After(time.Now().Add(mountPatience)) {
+		t.Errorf("the mount waits until %v, for a daemon that ended after %v", k.until, began)
+	}
+	must(t, s.Close())
 }

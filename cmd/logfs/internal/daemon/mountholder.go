@@ -25,6 +25,7 @@ const (
 	mountSocket = ".mount" // beside the locks of the holders; no service has such a name
 	sayMount    = "mount"  // comes with the descriptors
 	sayEnd      = "end"    // asks the holder to end: the mount is gone
+	sayOn       = "on"     // tells the holder that this daemon goes on with the mount
 	// mountHolderPatience is how long an answer of the holder is waited for.
 	mountHolderPatience = 5 * time.Second
 )
@@ -110,6 +111,9 @@ func filesOf(oob []byte) (files []*os.File) {
 	}
 	return files
 }
+
+// goOn tells the holder that the mount is served.
+func (h *mountHolder) goOn() { _, _ = h.conn.WriteString(sayOn) }
 
 // end has the holder let go of everything, and returns when it has.
 func (h *mountHolder) end() {

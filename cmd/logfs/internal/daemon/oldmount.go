@@ -129,6 +129,9 @@ func (d *Daemon) adoptMount(o fs.Options) (Tree, error) {
 	if m.kept != nil && d.o.Holder != "" && m.kept.Dir == o.Dir {
 		s, err := fs.Adopt(o, m.kept)
 		if err == nil {
+			if m.holder != nil {
+				m.holder.goOn()
+			}
 			d.keepMount(s, m)
 			return server{s}, nil
 		}
