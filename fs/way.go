@@ -28,7 +28,7 @@ const (
 	// maxPiece is how much lies in a piece before what was read, about.
 	maxPiece = 256 << 10
 	// maxPieces is how many readers have one. Others go the whole way again.
-	maxPieces = 64
+	maxPieces = 16
 	// maxWay is after how much others get their turn.
 	maxWay = 8 << 20
 )
