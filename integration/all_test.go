@@ -179,6 +179,9 @@ func TestReadersOfAllOutliveTheDaemon(t *testing.T) {
 			for n := range rounds - 1 {
 				c.round()
 				if n%10 == 5 {
+					for _, s := range c.names {
+						c.d.awaitState(s, "running")
+					}
 					by.run(c.d)
 				}
 			}
