@@ -105,6 +105,7 @@ func (n *node) settleAll(p point, now time.Time) error {
 		}
 		starts[e] = from
 	}
+	n.order.past = true
 	return n.order.beginAt(starts)
 }
 

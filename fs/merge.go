@@ -110,7 +110,8 @@ func (a rank) before(b rank) bool { return a.key < b.key || a.key == b.key && a.
 type order struct {
 	form  form
 	sel   streams
-	width int // of the names
+	width int  // of the names
+	past  bool // it begins at a point in time
 
 	members func() []*Entry // who is there now
 	changed func() uint64   // another number when that is not the same

@@ -237,6 +237,8 @@ func TestAllOfThePast(t *testing.T) {
 	c.d.sh(`test $(stat -c %s m/all/since/start/seq) = $(cat m/all/since/start/seq | wc -c)`)
 	c.d.sh(`tac m/all/since/start/current | tac | cmp - m/all/since/start/current`)
 	c.d.sh(`tail -n 50 m/all/since/1h/stdout/current >tail; tail -n 50 m/all/stdout/since/1h/current | cmp - tail`)
+	c.d.sh(`head -n 9999 m/all/since/start/follow >head; head -n 9999 m/all/since/start/current | cmp - head`)
+	c.d.sh(`tail -n +1 m/all/since/start/current >whole; timeout 1 cat m/all/since/start/follow | cmp - whole`)
 	c.d.sh(`cut -d, -f1 m/all/since/start/seq | LC_ALL=C sort -c`)
 	c.d.sh(`for s in m/s*; do cat $s/since/start/seq; done | LC_ALL=C sort >each; LC_ALL=C sort m/all/since/start/seq | cmp - each`)
 	c.d.sh(`test ! -e m/all/since/17; test ! -e m/all/run; test ! -e m/all/since/run; test -d m/all/since/03:00/stderr`)
