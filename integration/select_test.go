@@ -177,12 +177,12 @@ func TestReadinessProbe(t *testing.T) {
 		status int
 		script string
 	}{
-		"web": {0, `echo starting; echo ready >"$D/$S"; until [ -e "$D/go" ]; do sleep 0.01; done; echo listening on 80; sleep 60`},
-		"bad": {1, `echo starting; echo ready >"$D/$S"; until [ -e "$D/go" ]; do sleep 0.01; done; exit 3`},
+		"web": {0, `echo starting; until [ -e "$D/go" ]; do sleep 0.01; done; echo listening on 80; sleep 60`},
+		"bad": {1, `echo starting; until [ -e "$D/go" ]; do sleep 0.01; done; exit 3`},
 	} {
 		s := startClient(t, setting{env: []string{"LOGFS_SOCKET=" + d.sock, "D=" + d.dir, "S=" + service}},
 			logfsBin, "run", service, "--", "sh", "-c", wants.script)
-		eventually(t, func() string { return "the service" }, func() bool { return fileSize(filepath.Join(d.dir, service)) > 0 })
+		d.watch(service, "follow").await("starting\n")
 		p := d.shell(t, setting{}, probe, "S="+service)
 		d.awaitReaders(service, 1)
 		must(t, os.WriteFile(filepath.Join(d.dir, "go"), nil, 0o666))
