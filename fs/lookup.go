@@ -37,6 +37,13 @@ func (r *raw) lookupDir(cancel <-chan struct{}, d directory, out *fuse.EntryOut)
 		return st
 	}
 	out.NodeId = r.s.tree.lookDir(d)
+	if spare := r.s.tree.spare(); spare != nil {
+		go func() { // the kernel may wait for those who look up names there
+			for name, parent := range spare {
+				r.s.dev.notifyEntry(parent, name)
+			}
+		}()
+	}
 	return fuse.OK
 }
 
