@@ -52,6 +52,9 @@ func newHandle(n *node) *handle {
 	h := &handle{n: n, ahead: -1}
 	h.main = pass{h: h, at: n.start, stretches: []stretch{n.stretch()}}
 	h.last = &h.main
+	if sp := n.span; sp != nil && sp.first > 0 {
+		n.e.readerLost.Add(n.start.Seq - sp.first) // he is told at byte 0
+	}
 	return h
 }
 

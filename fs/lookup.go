@@ -81,7 +81,7 @@ func (s *Server) ask(cancel <-chan struct{}, do func() error) fuse.Status {
 	}
 }
 
-// asks says whether an answer about the directory id may have to wait for the
+// asksOf says whether an answer about the directory id may have to wait for the
 // disk: all that is below a run or a point.
 func (s *Server) asksOf(id uint64) bool {
 	if id >= firstDir {
