@@ -237,8 +237,11 @@ func (n *node) clip(end pos) (_ pos, over bool) {
 	if sp.until.Seq == 0 {
 		sp.until = n.v.endOf(sp.run)
 	}
-	if sp.until.Seq == 0 {
+	switch {
+	case sp.until.Seq == 0:
 		return end, n.v.exited(sp.run)
+	case sp.until.Seq > end.Seq: // of a pass that began before that
+		return end, false
 	}
 	return sp.until, true
 }
