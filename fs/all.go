@@ -93,20 +93,16 @@ func (d *directory) mayBe() bool {
 	return !d.e.isAll() || d.run == 0 && d.kind != dirRuns && !(d.ranged && d.point.kind == pointNumber)
 }
 
-// settleAll makes an order begin at a point. It may wait for the disk.
-func (n *node) settleAll(p point, now time.Time) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	starts := map[*Entry]uint64{}
-	for _, e := range n.order.members() {
-		from, _, err := e.begin(p, 0, now)
-		if err != nil {
+// settleAll makes an order begin at a point. It may wait for the disk; nobody else
+// has n yet.
+func (n *node) settleAll(p point, now time.Time) (err error) {
+	var boot time.Time
+	if p.kind == pointBoot {
+		if boot, err = bootTime(now); err != nil {
 			return err
 		}
-		starts[e] = from
 	}
-	n.order.past = true
-	return n.order.beginAt(starts)
+	return n.order.beginAt(max(p.at(now, boot).at, 1))
 }
 
 // advance adds to the order what is due, and sees to it that somebody comes back
@@ -166,15 +162,17 @@ func (s *Server) wakeReadersOfAll() {
 	}
 }
 
-// beginAt makes the order begin with these numbers, and end with what the rings
-// hold. It may wait for the disk.
-func (o *order) beginAt(starts map[*Entry]uint64) error {
+// beginAt makes the order begin with what was said at the moment from or later, and
+// end with what the rings hold. It may wait for the disk; nobody else has o yet.
+func (o *order) beginAt(from record.Stamp) error {
 	o.begin()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.size = 0
+	o.from, o.size = from, 0
 	for _, st := range o.strands {
-		size, err := st.beginAt(starts[st.e])
+		seq, err := st.e.findTime(from)
+		if err != nil {
+			return err
+		}
+		size, err := st.beginAt(seq)
 		if err != nil {
 			return err
 		}

@@ -110,8 +110,8 @@ func (a rank) before(b rank) bool { return a.key < b.key || a.key == b.key && a.
 type order struct {
 	form  form
 	sel   streams
-	width int  // of the names
-	past  bool // it begins at a point in time
+	width int          // of the names
+	from  record.Stamp // of the point that it begins at, 0 if it is what the rings hold
 
 	members func() []*Entry // who is there now
 	changed func() uint64   // another number when that is not the same

@@ -137,7 +137,7 @@ func (n *node) open() {
 }
 
 // past says that n begins at a point that was found when it was looked up.
-func (n *node) past() bool { return n.span != nil || n.order != nil && n.order.past }
+func (n *node) past() bool { return n.span != nil || n.order != nil && n.order.from != 0 }
 
 // opened is how many handles there are.
 func (n *node) opened() int {
