@@ -130,6 +130,34 @@ func TestAllFollow(t *testing.T) {
 	c.d.sh(`awk -F ' *[|] ' '{ n[$1]++ } END { for (s in n) print n[s], s }' m/all/stdout/current | grep -c '^200 s' | grep -x 20`)
 }
 
+// Two who look at all services on a screen, and one with grep.
+func TestAllOnAScreen(t *testing.T) {
+	t.Parallel()
+	if lookTool("less") == "" || lookTool("tmux") == "" {
+		cases.add("less and tmux are not installed")
+		return
+	}
+	c := startChorus(t, 3, "")
+	defer c.close()
+	for range 400 {
+		c.round()
+	}
+	c.d.sh(`grep -qm1 "^s002 | line 400 sent" m/all/follow; grep -qm1 "^s01  | line 400 sent" m/all/follow`)
+	less := c.d.terminal(t, "exec less "+c.d.path("all", "current"))
+	less.shows("-- s0 run 1 started")
+	less.keys("G")
+	less.shows("| line 400 sent")
+	less.keys("g")
+	less.shows("| line 1 sent")
+	less.keys("/line 200 sent", "Enter")
+	less.shows("| line 201 sent")
+	less.keys("F")
+	grep := c.d.shell(t, setting{}, `tail -n 99 -f m/all/follow | grep --line-buffered -o "^s01  | line 401"`)
+	c.round()
+	less.shows("| line 401 sent")
+	grep.awaitText("s01  | line 401")
+}
+
 // BenchmarkAllFollow has 50 services say 200 lines a second each, for 20 s, and
 // tells how long after the write a reader of all/follow has them.
 func BenchmarkAllFollow(b *testing.B) {
