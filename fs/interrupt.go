@@ -46,6 +46,10 @@ const (
 // because the read may be about to be parked.
 func (s *Server) interrupt(unique uint64) bool {
 	p := s.waits.find(unique)
+	if q := s.pollers.question(unique); p == nil && q != nil {
+		s.answerQuestion(q)
+		return true
+	}
 	if p == nil {
 		return s.writers.interrupt(unique)
 	}
