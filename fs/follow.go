@@ -73,7 +73,7 @@ func (s *Server) handle(l *loop, hdr *fuse.InHeader, in []byte) bool {
 	case hdr.Opcode == opInterrupt && len(in) >= int(unsafe.Sizeof(fuse.InterruptIn{})):
 		return s.interrupt((*fuse.InterruptIn)(unsafe.Pointer(&in[0])).Unique)
 	case hdr.Opcode == opGetAttr && len(in) >= int(unsafe.Sizeof(fuse.GetAttrIn{})):
-		return s.ask((*fuse.GetAttrIn)(unsafe.Pointer(&in[0])))
+		return s.askSize((*fuse.GetAttrIn)(unsafe.Pointer(&in[0])))
 	case hdr.Opcode == opPoll && len(in) >= int(unsafe.Sizeof(pollReq{})):
 		s.poll((*pollReq)(unsafe.Pointer(&in[0])))
 		return true

@@ -128,8 +128,8 @@ func (p *pollers) question(unique uint64) *question {
 	return p.asked[unique]
 }
 
-// ask parks a GETATTR, or returns false if it is to be answered.
-func (s *Server) ask(in *fuse.GetAttrIn) bool {
+// askSize parks a GETATTR, or returns false if it is to be answered.
+func (s *Server) askSize(in *fuse.GetAttrIn) bool {
 	n, _ := s.tree.node(in.NodeId)
 	if n == nil || n.kind != follow || in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
 		return false
