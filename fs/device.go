@@ -17,6 +17,7 @@ import (
 // Of the FUSE protocol, what we speak ourselves: see the kernel's
 // include/uapi/linux/fuse.h. go-fuse speaks the rest.
 const (
+	opLookup    = 1
 	opGetAttr   = 3
 	opSetAttr   = 4
 	opMkdir     = 9
@@ -26,6 +27,7 @@ const (
 	opWrite     = 16
 	opRelease   = 18
 	opFsync     = 20
+	opOpenDir   = 27
 	opInterrupt = 36
 	opPoll      = 40
 

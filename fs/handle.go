@@ -50,7 +50,7 @@ func newHandle(n *node) *handle {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := &handle{n: n, ahead: -1}
-	h.main = pass{h: h, at: n.start, stretches: []stretch{{base: n.base, from: n.start}}}
+	h.main = pass{h: h, at: n.start, stretches: []stretch{n.stretch()}}
 	h.last = &h.main
 	return h
 }
@@ -155,6 +155,9 @@ func (h *handle) take(a *reading) *pass {
 	}
 	i := slices.IndexFunc(h.others, func(ps *pass) bool { return ps.next == a.off && ps.free(a.off) })
 	if i < 0 {
+		i = slices.IndexFunc(h.others, func(ps *pass) bool { return ps.holds(a.off) })
+	}
+	if i < 0 {
 		i = slices.IndexFunc(h.others, func(ps *pass) bool { return ps.reaches(a.off) })
 	}
 	if i < 0 && len(h.others) < maxPasses {
@@ -201,5 +204,6 @@ func (h *handle) ready() bool {
 	if load {
 		h.n.e.fs.wantLoad(h.last)
 	}
-	return ready || !h.last.past.loading && h.n.e.isGone()
+	_, _, over := h.n.bounds()
+	return ready || !h.last.past.loading && (over || h.n.e.isGone())
 }

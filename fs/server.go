@@ -58,6 +58,8 @@ type Server struct {
 	dev     device
 	jobs    jobs
 	kept    atomic.Int64 // readers whose file stays open between loads
+	pieces  atomic.Int64 // what is kept for those who read backwards
+	asks    jobs         // what lookups ask of the disk
 
 	protocol  protocol
 	served    sync.Once

@@ -50,7 +50,7 @@ func refilled(r *ring.Ring, first uint64) *ring.Ring {
 func TestTakeoverAnywhere(t *testing.T) {
 	for seed := range int64(300) {
 		rnd := rand.New(rand.NewSource(seed))
-		sel, kind := selection(rnd.Intn(int(selections))), fileKind(rnd.Intn(int(fileKinds)))
+		sel, kind := streams(rnd.Intn(int(streamKinds))), fileKind(rnd.Intn(int(fileKinds)))
 		e := newTestEntry(ring.Limits{})
 		e.fs = &Server{}
 		appendRandom(e.Ring, rnd, 1+rnd.Intn(100))

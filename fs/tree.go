@@ -34,7 +34,7 @@ const (
 var fileNames = [fileKinds]string{"current", "follow", "seq"}
 
 // dirNames are the directories in the directory of a service.
-var dirNames = [selections]string{selOut: "stdout", selErr: "stderr"}
+var dirNames = [streamKinds]string{selOut: "stdout", selErr: "stderr"}
 
 // A Service is what is shown of one service.
 type Service struct {
@@ -62,6 +62,7 @@ type Entry struct {
 	readerLost atomic.Uint64
 	refused    atomic.Uint64 // opens of follow, over a limit
 	unpins     atomic.Uint64 // readers who lost their pins, over pinLimit
+	runs       knownRuns
 
 	waiting
 	pinning []*node // nodes that pin blocks, oldest first; guarded by waiting.mu
@@ -75,12 +76,6 @@ func newEntry(s Service, fs *Server, slot uint64) *Entry {
 
 // ringBytes is how many bytes the ring may hold.
 func (e *Entry) ringBytes() int { return int(e.Ring.Limits().Bytes) }
-
-func (e *Entry) dirID(sel selection) uint64 { return e.slot<<slotShift | uint64(sel) }
-
-func (e *Entry) fileIno(sel selection, k fileKind) uint64 {
-	return e.slot<<slotShift | 16*(uint64(sel)+1) + uint64(k)
-}
 
 // changed is the time of the last line.
 func (e *Entry) changed() time.Time {
@@ -136,12 +131,6 @@ func (e *Entry) dropPinningLocked(n *node) {
 	}
 }
 
-// A directory is what a directory's node id stands for.
-type directory struct {
-	e   *Entry // nil for the root
-	sel selection
-}
-
 // tree holds what node ids and handles stand for.
 type tree struct {
 	mu      sync.Mutex // guards all below; nothing else is locked under it
@@ -151,7 +140,9 @@ type tree struct {
 	fresh   uint64 // likewise, of node ids
 	nodes   map[uint64]*node
 	texts   map[uint64]*text
-	handles map[uint64]any // *handle, *text or listing
+	dirs    map[uint64]*dir
+	paths   map[dirKey]*dir // the same
+	handles map[uint64]any  // *handle, *text or listing
 	fh      uint64
 
 	state *state                 // nil: no other process will go on with the mount
@@ -166,13 +157,14 @@ type text struct {
 	lookups uint64
 	changed time.Time
 	cell    *nodeCell
+	link    bool // it is a symbolic link
 }
 
 func newTree() *tree {
 	return &tree{
 		entries: map[string]*Entry{}, slots: map[uint64]*Entry{}, fresh: firstFresh,
 		nodes: map[uint64]*node{}, texts: map[uint64]*text{}, handles: map[uint64]any{},
-		cells: map[uint64]*handleCell{},
+		dirs: map[uint64]*dir{}, paths: map[dirKey]*dir{}, cells: map[uint64]*handleCell{},
 	}
 }
 
@@ -192,17 +184,6 @@ func (t *tree) entry(name string) *Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.entries[name]
-}
-
-// dir returns the directory with that node id.
-func (t *tree) dir(id uint64) (directory, bool) {
-	if id == rootID {
-		return directory{}, true
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e, sel := t.slots[id>>slotShift], selection(id&(1<<slotShift-1))
-	return directory{e: e, sel: sel}, e != nil && sel < selections && id < firstFresh
 }
 
 // addNode gives n a fresh id, known to the kernel by one lookup.
@@ -232,6 +213,10 @@ func (t *tree) node(id uint64) (*node, *text) {
 
 // forget takes lookups off the node with that id, and drops it at 0.
 func (t *tree) forget(id, lookups uint64) {
+	if id >= firstDir {
+		t.forgetDir(id, lookups)
+		return
+	}
 	if n := t.unlook(id, lookups); n != nil {
 		n.letGo()
 	}

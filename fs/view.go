@@ -8,18 +8,18 @@ import (
 	"logfs/ring/record"
 )
 
-// A selection says which records of a service a directory shows.
-type selection uint8
+// streams says of which streams a directory shows the lines.
+type streams uint8
 
 const (
-	selAll selection = iota
+	selAll streams = iota
 	selOut
 	selErr
-	selections
+	streamKinds
 )
 
 // takes says whether records of kind k are in the selection.
-func (s selection) takes(k record.Kind) bool {
+func (s streams) takes(k record.Kind) bool {
 	switch s {
 	case selOut:
 		return k == record.Out
@@ -40,7 +40,7 @@ const (
 
 // layout is all that decides which bytes a view has.
 type layout struct {
-	sel     selection
+	sel     streams
 	form    form
 	service string
 	marks   bool // marks are shown in the text form
@@ -136,6 +136,7 @@ type view struct {
 	head   pos        // the oldest record held
 	end    pos        // behind the newest record measured
 	begun  bool
+	runs   []ringRun // that the ring has records of, oldest first, and some before
 	// reckoning is that of all positions from now on. A new one begins when
 	// the size of records had to be guessed, see restartLocked.
 	reckoning uint32
@@ -174,7 +175,11 @@ func (v *view) restartLocked(oldest ring.Cursor) {
 		at.off, at.open = v.end.off, v.end.open
 	}
 	at.reckoning = v.reckoning
+	if at.reckoning != v.end.reckoning {
+		v.runs = v.runs[:0]
+	}
 	v.begun, v.head, v.end, v.blocks = true, at, at, append(v.blocks[:0], at)
+	v.enterRunLocked()
 }
 
 // measureLocked walks from the end to newest.
@@ -184,12 +189,13 @@ func (v *view) measureLocked(newest ring.Cursor) {
 		if !ok {
 			return // dropped since Held was asked; the next call restarts
 		}
-		v.end.walk(&v.layout, c, func(record.Record, int) bool { return true })
+		v.end.walk(&v.layout, c, v.markLocked)
 		c.Release()
 		if v.end.Seq >= newest.Seq || !v.enterNext(&v.end) {
 			return
 		}
 		v.blocks = append(v.blocks, v.end)
+		v.enterRunLocked()
 	}
 }
 
@@ -300,6 +306,18 @@ func (v *view) breaksAt(open record.Kind, p pos, c ring.Chunk) (breaks bool) {
 // pinned: nil at the end of the view. It returns false if the ring does not
 // hold such a record, and it is not the next to come.
 func (v *view) seek(seq uint64) (p pos, c *ring.Chunk, ok bool) {
+	p, c, ok = v.seekNext(seq)
+	if ok && p.Seq != seq { // a number within a lost mark
+		if c != nil {
+			c.Release()
+		}
+		return pos{}, nil, false
+	}
+	return p, c, ok
+}
+
+// seekNext is seek of the first record with the number seq or greater.
+func (v *view) seekNext(seq uint64) (p pos, c *ring.Chunk, ok bool) {
 	head, end := v.catchUp()
 	if seq < head.Seq || seq > end.Seq {
 		return pos{}, nil, false
@@ -317,15 +335,12 @@ func (v *view) seek(seq uint64) (p pos, c *ring.Chunk, ok bool) {
 			return pos{}, nil, false
 		}
 		p.walk(&v.layout, chunk, func(rec record.Record, _ int) bool { return rec.Seq < seq })
-		if p.Seq == seq && p.Off < len(chunk.Data) {
+		if p.Seq >= seq && p.Off < len(chunk.Data) {
 			return p, &chunk, true
 		}
 		chunk.Release()
-		if p.Seq > seq {
-			return pos{}, nil, false // a number within a lost mark
-		}
 		if !v.enterNext(&p) {
-			return p, nil, p.Seq == seq
+			return p, nil, p.Seq >= seq
 		}
 	}
 	chunk, ok := v.ring.Chunk(p.Block)

@@ -128,3 +128,62 @@ func (s *stretch) copyFrom(seq uint64, buf []byte) rotate.Segment {
 	}
 	return got
 }
+
+// Find implements fs.History.
+func (h history) Find(t record.Stamp) (seq uint64, ok bool, err error) { return h.l.dir.Find(t) }
+
+// Runs implements fs.History.
+func (h history) Runs() ([]fs.Run, error) {
+	var runs []fs.Run
+	for _, r := range h.l.dir.Runs() {
+		runs = append(runs, fs.Run(r))
+	}
+	return runs, nil
+}
+
+// Run implements fs.History.
+func (h history) Run(run uint64) (fs.Run, bool, error) {
+	r, ok, err := h.l.dir.Run(run)
+	return fs.Run(r), ok, err
+}
+
+// Parts implements fs.History. What the writer has in hand comes behind what is
+// in the files.
+func (h history) Parts(from, to uint64) ([]fs.Part, error) {
+	stored, err := h.l.dir.Parts(from, to)
+	if err != nil {
+		return nil, err
+	}
+	var parts []fs.Part
+	for _, p := range stored {
+		parts = append(parts, fs.Part(p))
+		from = max(from, p.Next)
+	}
+	for buf := make([]byte, 64<<10); from < to; {
+		s, ok := h.l.unwritten(from, buf)
+		if !ok || len(s.Lines) == 0 {
+			break
+		}
+		p := partOf(s, to)
+		if p.Next <= from {
+			break
+		}
+		parts, from = append(parts, p), p.Next
+	}
+	return parts, nil
+}
+
+// partOf measures the records of s before the number to.
+func partOf(s rotate.Segment, to uint64) fs.Part {
+	p := fs.Part{First: s.First, Next: s.First, Run: s.Run}
+	at := record.Scanner{Buf: s.Lines, Seq: s.First, Run: s.Run}
+	for at.Seq < to {
+		rec, ok := at.Next()
+		if !ok {
+			break
+		}
+		p.Sizes.Add(&rec)
+		p.Next = rec.Last + 1
+	}
+	return p
+}
