@@ -40,7 +40,8 @@ func TestNight(t *testing.T) {
 		writeHistory(t, d.logdir(name), name, lines)
 	}
 	d.start()
-	d.watch("web", "run/now/follow").await("listening")
+	d.awaitState("web", "running")
+	d.watch("web", "run", "43", "follow").await("listening")
 	for _, c := range shown(t, "../docs/night.md") {
 		cmd := exec.Command("sh", "-c", d.here(c.line))
 		cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ="+d.zone)
