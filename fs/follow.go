@@ -326,6 +326,7 @@ const (
 // Wake answers those who wait for lines of the service. The writer calls it
 // after each commit; it never waits for a reader.
 func (e *Entry) Wake() {
+	e.fs.wakeReadersOfAll()
 	n := e.count.Load()
 	if n == 0 {
 		return

@@ -532,7 +532,7 @@ func TestStatusAndIgnore(t *testing.T) {
 		}
 	}
 	all, err := os.ReadDir(m.s.dir)
-	if err != nil || fmt.Sprint(all) != "[- .ignore - status d web/]" {
+	if err != nil || fmt.Sprint(all) != "[- .ignore d all/ - status d web/]" {
 		t.Errorf("listing: %v, %v", all, err)
 	}
 }

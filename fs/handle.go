@@ -51,6 +51,9 @@ func newHandle(n *node) *handle {
 	defer n.mu.Unlock()
 	h := &handle{n: n, ahead: -1}
 	h.main = pass{h: h, at: n.start, stretches: []stretch{n.stretch()}}
+	if n.order != nil {
+		h.main.m = newMerger(n.order)
+	}
 	h.last = &h.main
 	return h
 }
@@ -145,6 +148,9 @@ func (h *handle) answer(dst []byte, a *reading) (n int, v verdict) {
 func (h *handle) take(a *reading) *pass {
 	if a.pass != nil {
 		return a.pass
+	}
+	if h.n.order != nil {
+		return h.takeMerged(a.off)
 	}
 	if ps := h.last; ps.next == a.off && ps.free(a.off) && (ps.own || a.off > h.main.next) {
 		ps.join(a.off)

@@ -39,7 +39,7 @@ func (r *raw) list(cancel <-chan struct{}, d directory) (l listing, st fuse.Stat
 func (r *raw) listRoot() (l listing) {
 	l = append(l, fuse.DirEntry{Mode: syscall.S_IFREG, Name: ignoreName, Ino: ignoreIno},
 		fuse.DirEntry{Mode: syscall.S_IFREG, Name: statusName, Ino: statusIno})
-	for _, e := range r.s.tree.names() {
+	for _, e := range append([]*Entry{r.s.all}, r.s.tree.names()...) {
 		l = append(l, fuse.DirEntry{Mode: syscall.S_IFDIR, Name: e.Name, Ino: e.dirIno(&place{})})
 	}
 	return l
@@ -53,6 +53,9 @@ func (r *raw) listFiles(d *directory) (l listing) {
 	}
 	for _, name := range d.children() {
 		c, _ := d.child(name)
+		if sub := (directory{d.e, c}); !sub.mayBe() {
+			continue
+		}
 		l = append(l, fuse.DirEntry{Mode: syscall.S_IFDIR, Name: name, Ino: d.e.dirIno(&c)})
 	}
 	return l

@@ -76,6 +76,10 @@ func (s *Server) wantLoad(ps *pass) {
 // load loads lines for ps, answers the reads that wait for them, and tells who
 // polls.
 func (s *Server) load(ps *pass) {
+	if ps.m != nil {
+		s.loadMerged(ps)
+		return
+	}
 	buf := loadBuffers.Get().(*[maxLoad]byte)
 	defer loadBuffers.Put(buf)
 

@@ -56,7 +56,12 @@ func (e *Entry) view(sel streams, k fileKind) *view {
 }
 
 // looks is how the service is shown now.
-func (e *Entry) looks() Looks { return e.shown.Load().Looks }
+func (e *Entry) looks() Looks {
+	if e.isAll() {
+		return e.fs.allLooks()
+	}
+	return e.shown.Load().Looks
+}
 
 // SetListFollow shows follow in listings from now on, or no longer does.
 func (s *Server) SetListFollow(shown bool) { s.list.Store(shown) }

@@ -26,7 +26,7 @@ func (r *raw) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out
 			return r.lookupText(l, out)
 		}
 	}
-	if d.place, ok = d.child(name); !ok {
+	if d.place, ok = d.child(name); !ok || !d.mayBe() {
 		return noEntry
 	}
 	return r.lookupDir(cancel, d, out)
@@ -45,13 +45,25 @@ const lookupPins = time.Second
 
 func (r *raw) lookupFile(cancel <-chan struct{}, d directory, k fileKind, out *fuse.EntryOut) fuse.Status {
 	n := &node{kind: k, e: d.e, v: d.e.view(d.streams, k), ino: d.e.fileIno(&d.place, k)}
-	if d.past() {
+	if d.e.isAll() {
+		n.order = r.s.newOrder(d.streams, k)
+	}
+	switch {
+	case n.order != nil && d.past():
+		p, now := d.point, time.Now()
+		if st := r.s.ask(cancel, func() error { return n.settleAll(p, now) }); st != fuse.OK {
+			return st
+		}
+	case d.past():
 		n.span = &span{run: d.run}
 		sel, now := d.selection, time.Now()
 		if st := r.s.ask(cancel, func() error { return n.settleSpan(&sel, now) }); st != fuse.OK {
 			return st
 		}
-	} else if n.settle(); k != follow {
+	default:
+		n.settle()
+	}
+	if k != follow && n.span == nil && n.order == nil {
 		// The kernel remembers the last lookup of a name for as long as it
 		// likes; who wants to read opens the file at once.
 		time.AfterFunc(lookupPins, n.letGo)
@@ -84,7 +96,7 @@ func (s *Server) asksOf(id uint64) bool {
 		return false
 	}
 	d, ok := s.tree.dir(id)
-	return ok && d.kind == dirRuns
+	return ok && (d.kind == dirRuns || d.e.isAll())
 }
 
 // link returns the symbolic link with that name in run/ or since/.
@@ -109,11 +121,12 @@ func (d *directory) links(now time.Time) (all [][2]string) {
 		}
 		return all
 	}
-	first, _ := d.e.Ring.Bounds()
-	for _, p := range []string{
-		"10m", "03:00", now.AddDate(0, 0, -1).Format(time.DateOnly) + "T02:50",
-		"start", strconv.FormatUint(first, 10),
-	} {
+	points := []string{"10m", "03:00", now.AddDate(0, 0, -1).Format(time.DateOnly) + "T02:50", "start"}
+	if !d.e.isAll() {
+		first, _ := d.e.Ring.Bounds()
+		points = append(points, strconv.FormatUint(first, 10))
+	}
+	for _, p := range points {
 		all = append(all, [2]string{examplePrefix + p, p})
 	}
 	return all

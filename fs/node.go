@@ -15,8 +15,9 @@ type node struct {
 	e    *Entry
 	v    *view
 
-	span *span  // nil if it shows what the ring has
-	ino  uint64 // its inode number
+	span  *span  // nil if it shows what the ring has
+	order *order // nil if it shows one service
+	ino   uint64 // its inode number
 
 	cell *nodeCell // what is known of it when this process is gone; may be nil
 
@@ -74,6 +75,14 @@ func (n *node) settle() {
 }
 
 func (n *node) settleLocked() {
+	if n.order != nil {
+		n.order.begin()
+		n.told, n.pins.thaw = 0, false
+		n.shifted.Store(0)
+		n.reached.Store(0)
+		n.note()
+		return
+	}
 	head, end := n.v.catchUp()
 	n.told, n.pins.end = 0, end
 	if n.kind != follow {
@@ -98,6 +107,9 @@ func (n *node) settleLocked() {
 func (n *node) size() int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.order != nil {
+		return n.orderSizeLocked()
+	}
 	end := n.pins.end
 	if n.kind == follow {
 		_, end, _ = n.bounds()
@@ -119,7 +131,7 @@ func (n *node) open() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.opens++
-	if n.opens == 1 && n.span == nil && (n.kind == follow || len(n.pins.chunks) == 0) {
+	if n.opens == 1 && n.span == nil && (n.kind == follow || n.order == nil && len(n.pins.chunks) == 0) {
 		n.settleLocked()
 	}
 }
@@ -174,6 +186,10 @@ func (n *node) atEnd() {
 func (n *node) freezeLocked() pos {
 	_, end, _ := n.bounds()
 	n.pins.thaw = false
+	if n.order != nil {
+		n.order.freeze()
+		return end
+	}
 	if n.span != nil {
 		n.pins.end = end
 		n.noteEnd()

@@ -27,9 +27,10 @@ type pass struct {
 	at        pos    // the record that what was read last ended in, or before
 	part      part   // of that record, if it was not read to its end
 	past      past
-	want      int   // how much the read asked for that began the load
-	goal      int64 // the absolute position that it began at
-	back      bool  // he reads backwards
+	m         *merger // instead, where lines of several services are merged
+	want      int     // how much the read asked for that began the load
+	goal      int64   // the absolute position that it began at
+	back      bool    // he reads backwards
 
 	// hold keeps the block that a read begins in, so that a mark comes with
 	// lines behind it, however fast the ring drops. Only during read.
@@ -106,12 +107,20 @@ func (ps *pass) join(off int64) {
 func sameStretch(a, b stretch) bool { return a.id == b.id }
 
 // stop ends ps for good.
-func (ps *pass) stop() { ps.past.close(ps.h) }
+func (ps *pass) stop() {
+	ps.past.close(ps.h)
+	if ps.m != nil && !ps.past.loading {
+		ps.m.stop()
+	}
+}
 
 // read fills dst and returns how many bytes that were: 0 at the end. load
 // says that nothing can be read before lines have been loaded from disk. The
 // caller holds mu.
 func (ps *pass) read(dst []byte, q request) (n int, load bool) {
+	if ps.m != nil {
+		return ps.readMerged(dst, q)
+	}
 	defer ps.letGo()
 	s := ps.turn(q.off)
 	ps.half = ps.half && q.off == ps.next
@@ -263,6 +272,9 @@ func (ps *pass) begin(off int64, told []byte, first uint64, p pos, abs int64) {
 // skipToEnd goes to the end, without a word of what is skipped: it is not
 // lost. It returns the offset of the end, told if that means nothing here.
 func (ps *pass) skipToEnd(told int64) int64 {
+	if ps.m != nil {
+		return ps.endMerged(told)
+	}
 	_, end, _ := ps.h.n.bounds()
 	s := ps.turn(math.MaxInt64 >> 1)
 	off := max(told, ps.next, s.lines())
@@ -283,6 +295,9 @@ func (ps *pass) ready(off int64) (ready, load bool) {
 	p := &ps.past
 	if p.loading {
 		return false, false
+	}
+	if ps.m != nil {
+		return ps.readyMerged(off)
 	}
 	head, end, _ := ps.h.n.bounds()
 	if p.feeding && len(p.lines) == 0 && p.err != nil && ps.at.Seq >= end.Seq && !ps.rejoin() {

@@ -23,6 +23,9 @@ func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 		return r.lookupText(r.s.text(ignoreIno), out)
 	}
 	e := r.s.tree.entry(name)
+	if name == allName {
+		e = r.s.all
+	}
 	if e == nil {
 		return noEntry
 	}

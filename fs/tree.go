@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"logfs/ring"
+	"logfs/ring/record"
 )
 
 // The numbers of the nodes that are always there. Below firstFresh a node id
@@ -47,6 +48,10 @@ type Service struct {
 	History History
 	// Sink captures what is written to current; nil refuses that.
 	Sink Sink
+	// Due returns the least stamp that what the service says next can have, if
+	// the ring does not have it when Due is called; now is the time then. It
+	// waits for nothing. If it is nil, nobody knows.
+	Due func(now record.Stamp) record.Stamp
 }
 
 // An Entry is a service in the tree.
@@ -64,12 +69,16 @@ type Entry struct {
 	unpins     atomic.Uint64 // readers who lost their pins, over pinLimit
 	runs       knownRuns
 
+	joined uint64 // the next number when it was added
+	merged mergedViews
+
 	waiting
 	pinning []*node // nodes that pin blocks, oldest first; guarded by waiting.mu
 }
 
 func newEntry(s Service, fs *Server, slot uint64) *Entry {
 	e := &Entry{Service: s, fs: fs, slot: slot}
+	_, e.joined = s.Ring.Bounds()
 	e.shown.Store(e.newShown(s.Looks))
 	return e
 }
@@ -79,6 +88,9 @@ func (e *Entry) ringBytes() int { return int(e.Ring.Limits().Bytes) }
 
 // changed is the time of the last line.
 func (e *Entry) changed() time.Time {
+	if e.isAll() {
+		return e.fs.changed()
+	}
 	if t := e.Ring.Last(); t != 0 {
 		return time.Unix(0, int64(t))
 	}

@@ -44,6 +44,11 @@ type layout struct {
 	form    form
 	service string
 	marks   bool // marks are shown in the text form
+	// prefix comes before every line of the text form where the lines of
+	// several services are.
+	prefix string
+	// keyed has positions tell the key of the record before them, see merge.go.
+	keyed bool
 }
 
 // shows says whether rec has bytes in this layout.
@@ -55,10 +60,14 @@ func (l *layout) shows(rec *record.Record) bool {
 }
 
 // breaks says whether rec ends a line of another stream that was left open:
-// the text form then puts a newline before it.
+// the text form then puts a newline before it. Where one stream is shown, only
+// marks do that.
 func (l *layout) breaks(open record.Kind, rec *record.Record) bool {
-	return l.form == formText && open != 0 && open != rec.Kind
+	return l.form == formText && open != 0 && open != rec.Kind && (l.sel == selAll || rec.Kind == record.Mark)
 }
+
+// begins says whether a shown line begins with rec.
+func (l *layout) begins(open record.Kind, rec *record.Record) bool { return open != rec.Kind }
 
 // size is how many bytes rec has when a line of the stream open is unfinished
 // before it.
@@ -71,6 +80,9 @@ func (l *layout) size(open record.Kind, rec *record.Record) (n int) {
 	}
 	switch l.form {
 	case formText:
+		if l.begins(open, rec) {
+			n += len(l.prefix)
+		}
 		return n + rec.TextLen(l.service)
 	case formBytes:
 		return n + rec.BytesLen()
@@ -88,6 +100,9 @@ func (l *layout) write(dst []byte, open record.Kind, rec *record.Record) []byte 
 	}
 	switch l.form {
 	case formText:
+		if l.begins(open, rec) {
+			dst = append(dst, l.prefix...)
+		}
 		return rec.AppendText(dst, l.service)
 	case formBytes:
 		return rec.AppendBytes(dst)
@@ -112,12 +127,17 @@ type pos struct {
 	// same reckoning. It is 0 where off is not a position in a view, and Block
 	// and Off say nothing.
 	reckoning uint32
+	key       record.Stamp // of the record before, if the layout is keyed
 }
 
 // step moves p over rec, whose stored line takes n bytes.
 func (p *pos) step(l *layout, rec *record.Record, n int) {
-	p.off += int64(l.size(p.open, rec))
-	if l.sel.takes(rec.Kind) {
+	size := l.size(p.open, rec)
+	if l.keyed && l.ranks(rec, size) {
+		p.key = l.key(p.key, p.open, rec)
+	}
+	p.off += int64(size)
+	if l.sel.takes(rec.Kind) || l.breaks(p.open, rec) {
 		p.open = l.after(rec)
 	}
 	p.Off += n
