@@ -145,6 +145,7 @@ var others = []struct {
 	{regexp.MustCompile(`(\d\d:\d\d:\d\d)\.\d+`), "$1"},
 	{regexp.MustCompile(`[A-Z][a-z]{2} [ 0-9]\d (\d\d:\d\d)`), "DAY $1"},
 	{regexp.MustCompile(`pid[ =]\d+`), "PID"},
+	{regexp.MustCompile(`(root|adm) +\d+ `), "$1 SIZE "}, // a pid is in it
 }
 
 // matches says whether out is what a document shows. A line "..." there is any
