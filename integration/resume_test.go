@@ -93,6 +93,30 @@ func TestResumeInPlainShell(t *testing.T) {
 		kills, restarts, len(logdirFiles(t, d.logdir("web"))), lines)
 }
 
+// The line that ships records to another program sends each at least once, and the
+// other side can tell which it has, though all of it is killed at random moments.
+func TestShipInPlainShell(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t, "[service.web]\n")
+	d.do(`mkdir there && echo 1 >n`)
+	f := d.feed("web")
+	ship := `dir=m/web; ship() { cat >part && mv part there/$(ls there | wc -l); }; ` + documented(t, "while n=")
+	for n := range 20 {
+		f.upTo(10 * (n + 1))
+		p := startClient(t, setting{dir: d.dir}, "sh", "-c", ship)
+		time.Sleep(time.Duration(n) * time.Millisecond)
+		p.kill()
+	}
+	d.do(ship)
+	got := d.do("for i in $(ls there | sort -n); do cat there/$i; done | " + documented(t, "awk -F,"))
+	if want := d.read("web", "seq"); got != want {
+		t.Error(difference(got, want))
+	}
+	if pieces, _ := strconv.Atoi(strings.TrimSpace(d.do("ls there | wc -l"))); pieces < 2 {
+		t.Errorf("%d pieces were shipped, want some", pieces)
+	}
+}
+
 // checkNumbers fails the test unless the records are all that a run of numbered lines
 // has, each once, in order, and returns how many lines that were.
 func checkNumbers(t *testing.T, records string) (lines int) {
