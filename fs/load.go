@@ -11,13 +11,19 @@ const (
 	// who asks for less than minLoad keeps what is over until he asks again.
 	minLoad = 4 << 10
 	maxLoad = 64 << 10
+	// bigLoad is for who reads a lot at once; maxBig is how many may have that.
+	bigLoad = 256 << 10
+	maxBig  = 32
 	// maxOpen is how many readers keep their file open between reads. Others
 	// open it again each time.
 	maxOpen = 32
 )
 
 // loadBuffers are for the lines that are being loaded.
-var loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
+var (
+	loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
+	bigBuffers  = sync.Pool{New: func() any { return new([bigLoad]byte) }}
+)
 
 // jobs are what has to wait for the disk. Ten thousand readers may: they queue,
 // and a few goroutines, which end when the queue does, serve them.
@@ -91,7 +97,11 @@ func (s *Server) load(ps *pass) {
 		got.goal = ps.at.off // what is left of the record may be a mark by now
 	}
 	h.mu.Unlock()
-	if !got.mayKeep(&s.pieces) {
+	switch {
+	case got.mayKeep(&s.pieces):
+	case s.mayLoadBig(ps):
+		got.buf = p.big[:]
+	default:
 		got.buf = buf[:ps.loadSize()]
 	}
 	got.held, _ = h.n.v.ring.Bounds()
@@ -114,7 +124,7 @@ func (s *Server) load(ps *pass) {
 	if ps.idle() && p.feeding && p.err != nil && len(p.lines) == 0 && ps.rejoin() {
 		p.rejoined = false // a poller is told whether the ring has news
 	}
-	if p.piece.lines == nil {
+	if p.piece.lines == nil && p.big == nil {
 		p.lines = append([]byte(nil), p.lines...) // buf is somebody else's now
 	}
 	if h.n.e.watches(h) {

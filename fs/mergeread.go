@@ -12,12 +12,13 @@ import (
 // guarded by handle.mu, and by the order's mu while it reads.
 type merger struct {
 	o       *order
-	threads []*thread // same indices as o.strands
-	heap    []*thread // with a record that comes, the first of all first
-	off     int64     // offset of the record that comes first
-	last    *thread   // which was read last
-	part    rank      // of the record that the last read ended in
-	partOf  int       // its size, 0 if the read ended with a record
+	threads []*thread    // same indices as o.strands
+	heap    []*thread    // with a record that comes, the first of all first
+	off     int64        // offset of the record that comes first
+	last    *thread      // which was read last
+	done    record.Stamp // key of what was read last
+	part    rank         // of the record that the last read ended in
+	partOf  int          // its size, 0 if the read ended with a record
 	// moved says that offsets are not those of the order: lines were lost, or
 	// there are others than it took them to be.
 	moved bool
@@ -71,7 +72,7 @@ func (m *merger) restart() { m.jump(mark{last: -1}) }
 
 // jump goes to a mark. Strands that it does not know begin at their start.
 func (m *merger) jump(to mark) {
-	m.heap, m.off, m.last, m.partOf, m.moved = m.heap[:0], to.off, nil, 0, false
+	m.heap, m.off, m.last, m.partOf, m.moved, m.done = m.heap[:0], to.off, nil, 0, false, 0
 	m.join()
 	for i, t := range m.threads {
 		t.leave()
@@ -142,7 +143,7 @@ func (m *merger) end(off int64) {
 		}
 	}
 	m.moved = off != m.o.size
-	m.off = off
+	m.off, m.done = off, m.o.floor.key
 }
 
 // read fills dst from offset off. load says that nothing can be read before lines
@@ -215,7 +216,7 @@ func (m *merger) pass(t *thread, lead, size int) {
 		m.last.at.open = 0
 	}
 	m.off += int64(lead + size)
-	m.last, m.moved = t, m.moved || t.lost != nil
+	m.last, m.done, m.moved = t, t.rank.key, m.moved || t.lost != nil
 	t.step(t.rank.key)
 }
 

@@ -15,7 +15,7 @@ func (t *tree) keepNode(n *node) {
 	t.state.fresh.Store(t.fresh)
 	if n.cell = t.state.nodes.take(); n.cell != nil {
 		n.cell.entry, n.cell.what = n.e.slot, uint64(n.v.sel)<<8|uint64(n.kind)
-		if n.cell.only, n.cell.ino = n.only(), 0; n.span != nil {
+		if n.cell.only, n.cell.ino = n.only(), 0; n.span != nil || n.order != nil {
 			n.cell.ino = n.ino
 		}
 		n.note()
@@ -107,6 +107,9 @@ func (n *node) note() {
 	if sp := n.span; sp != nil && len(sp.lead) > 0 {
 		c.seq, c.how = sp.first, 0 // what it is told, it is told again
 	}
+	if n.order != nil {
+		c.seq = uint64(n.order.width)
+	}
 	c.told.Store(n.told)
 	n.noteEnd()
 }
@@ -170,6 +173,9 @@ func (h *handle) note() {
 
 // anchor is from where what is read at the offset next can be found.
 func (ps *pass) anchor(next int64) anchor {
+	if ps.m != nil {
+		return ps.m.anchor(next, ps.half && next == ps.next)
+	}
 	s := ps.stretch()
 	a := anchor{next: next, since: s.lines()}
 	at := ps.at

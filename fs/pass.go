@@ -293,7 +293,7 @@ func (ps *pass) skipToEnd(told int64) int64 {
 // to be loaded before that is known.
 func (ps *pass) ready(off int64) (ready, load bool) {
 	p := &ps.past
-	if p.loading {
+	if p.loading && (!p.early || p.closed || len(p.lines) == 0) {
 		return false, false
 	}
 	if ps.m != nil {
@@ -304,7 +304,7 @@ func (ps *pass) ready(off int64) (ready, load bool) {
 		return false, false // he waits for a record that is yet to come
 	}
 	if p.feeding {
-		ready = len(p.lines) > 0 || p.err != nil
+		ready = len(p.lines) > 0 || p.err != nil || p.got != nil
 		return ready, !ready
 	}
 	s := ps.stretch()

@@ -65,6 +65,7 @@ type past struct {
 	piece      piece         // all that was loaded, for who reads backwards
 	err        error         // of the last load: io.EOF at the end
 	held       uint64        // the first number in the ring before that load
+	ahead
 }
 
 func (p *past) feed() { p.feeding = true }
@@ -79,6 +80,7 @@ func (p *past) close(h *handle) {
 		h.n.e.fs.later(func() { _ = r.Close() }) // it was only read from
 	}
 	p.piece.drop()
+	p.ahead.drop()
 	if p.kept != nil {
 		p.kept.Add(-1)
 	}
@@ -91,7 +93,7 @@ func (p *past) close(h *handle) {
 // are nowhere.
 func (ps *pass) readPast(dst []byte, q request) (n int, load, known bool) {
 	p := &ps.past
-	if p.loading {
+	if p.loading && (!p.early || p.closed) {
 		return 0, true, false
 	}
 	ps.goal = max(q.off, ps.stretch().lines()) + ps.stretch().base
@@ -99,10 +101,29 @@ func (ps *pass) readPast(dst []byte, q request) (n int, load, known bool) {
 		p.feed()
 		return 0, true, false
 	}
+	n = ps.copyLoaded(dst, q)
+	for n == 0 && len(p.lines) == 0 && p.next() {
+		n = ps.copyLoaded(dst, q)
+	}
+	switch {
+	case n > 0:
+		ps.h.n.reachFed(q.off + int64(n))
+		ps.h.n.e.fs.wantAhead(ps)
+		return n, false, true
+	case p.loading:
+		return 0, true, false
+	}
+	q.end, _ = ps.h.n.clip(q.end)
+	return ps.pastLines(q)
+}
+
+// copyLoaded copies what the reader is told, and then from what was loaded.
+func (ps *pass) copyLoaded(dst []byte, q request) (n int) {
+	p := &ps.past
 	n = ps.fillTold(dst, q.off)
 	if len(p.lines) > 0 && ps.misses() {
 		if n > 0 {
-			return n, false, true
+			return n
 		}
 		ps.skip(q.off)
 		n = ps.fillTold(dst, q.off)
@@ -111,12 +132,7 @@ func (ps *pass) readPast(dst []byte, q request) (n int, load, known bool) {
 		n, p.lines, _ = ps.copyLines(dst, n, q, p.lines)
 		p.first, p.run = ps.at.Seq, ps.at.Run
 	}
-	if n > 0 {
-		ps.h.n.reachFed(q.off + int64(n))
-		return n, false, true
-	}
-	q.end, _ = ps.h.n.clip(q.end)
-	return ps.pastLines(q)
+	return n
 }
 
 // pastLines is readPast when there is no line left of what was loaded.

@@ -19,7 +19,7 @@ import (
 // It has a head, and four tables of cells. A cell whose first word is 0 is
 // free.
 const (
-	stateMagic = "logfs\x00m3" // changes with the format of the state and of requests
+	stateMagic = "logfs\x00m4" // changes with the format of the state and of requests
 	headRoom   = 16 << 10
 
 	maxEntryCells  = 1 << 14

@@ -196,19 +196,21 @@ func (s *Server) restoreNode(c *nodeCell) bool {
 	if e == nil || sel >= streamKinds || kind >= fileKinds {
 		return false
 	}
-	n := restoredNode(e, sel, kind, c)
+	n := s.restoredNode(e, sel, kind, c)
 	n.id, n.lookups = id, 1
 	t.nodes[id] = n
 	return true
 }
 
-func restoredNode(e *Entry, sel streams, kind fileKind, c *nodeCell) *node {
+func (s *Server) restoredNode(e *Entry, sel streams, kind fileKind, c *nodeCell) *node {
 	n := &node{kind: kind, e: e, v: e.view(sel, kind), cell: c, ino: c.ino, start: c.begins(), told: c.told.Load()}
 	end := c.end.Load()
 	n.pins.end.Seq, n.pins.thaw = end, end == 0
 	n.shifted.Store(math.MinInt64 / 2) // until its place is known
 	n.offset = n.start
-	if c.ino == 0 {
+	if e.isAll() {
+		n.restoreOrder(s.newOrder(sel, kind))
+	} else if c.ino == 0 {
 		n.ino = e.fileIno(&fixed[sel], kind)
 	} else {
 		n.span = restoredSpan(c)
@@ -276,7 +278,9 @@ func newRestored(n *node, c *handleCell) *handle {
 		seekEnd: flags&flagSeekEnd != 0, polled: flags&flagPolled != 0}
 	h.main = pass{h: h, at: n.start, next: a.next, stretches: []stretch{{from: n.start, exact: n.span != nil}}}
 	h.last = &h.main
-	if at := a.pos(); at.Seq > n.start.Seq {
+	if n.order != nil {
+		h.main.restoreMerger(&a)
+	} else if at := a.pos(); at.Seq > n.start.Seq {
 		h.main.begin(max(at.off, 0), nil, at.Seq, at, max(at.off, 0))
 		h.main.stretch().exact = n.span != nil
 	}
@@ -285,7 +289,7 @@ func newRestored(n *node, c *handleCell) *handle {
 	if n.kind == follow {
 		n.e.readers.Add(1)
 	}
-	if a.seq > n.offset.Seq {
+	if n.order == nil && a.seq > n.offset.Seq {
 		n.offset = a.pos()
 		n.moveAnchor()
 	}
@@ -296,6 +300,9 @@ func newRestored(n *node, c *handleCell) *handle {
 // has him fed from disk, if not. Back to the offset since, the ring has what he
 // has read before, too.
 func (h *handle) findPlace(since int64) {
+	if h.n.order != nil {
+		return
+	}
 	ps, v := &h.main, h.n.v
 	ps.past.feed()
 	first, next := v.ring.Bounds()

@@ -61,6 +61,10 @@ var outliving = []follower{
 	{name: "tail -F", sh: `exec tail -n 999999 -s 0.05 -F "$F"`},
 	{name: "tail -f stdin", sh: `exec tail -n 999999 -s 0.05 -f <"$F"`},
 	{name: "tail -n +1 -f", sh: `exec tail -n +1 -s 0.05 -f "$F"`, tty: true},
+	{name: "cat run/now", sh: `exec cat "$F"`, file: "run/now/follow"},
+	{name: "cat since", sh: `exec cat "$F"`, file: "since/start/follow"},
+	{name: "tail -f since 10m", sh: `exec tail -n 999999 -s 0.05 -f "$F"`, file: "since/10m/current"},
+	{name: "tail -f run", sh: `exec tail -n 999999 -s 0.05 -f "$F"`, file: "run/now/since/1/follow"},
 	{name: "tail -f current", sh: `exec tail -n 999999 -s 0.05 -f "$F"`, file: "current"},
 	{name: "while read bash", tools: []string{"bash"}, sh: `exec bash "$C/lines.sh" <"$F"`},
 	{name: "cat into dash", tools: []string{"dash"}, sh: `cat "$F" | dash "$C/lines.sh"`},
@@ -241,7 +245,9 @@ func TestOpenFilesOutliveTheDaemon(t *testing.T) {
 			f := d.feed("web")
 			f.upTo(2000)
 			files := map[string]int{}
-			for _, name := range []string{"current", "follow", "seq", "stdout/current"} {
+			for _, name := range []string{
+				"current", "follow", "seq", "stdout/current", "since/start/current", "since/500/seq", "run/now/current", "stdout/since/1h/current",
+			} {
 				files[name] = open(t, d.path("web", name), 0)
 			}
 			fresh := open(t, d.path("web", "current"), 0) // of which nothing was read yet

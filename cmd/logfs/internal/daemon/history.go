@@ -36,9 +36,13 @@ func (h *historyReader) Next(buf []byte) (first, run uint64, lines []byte, err e
 			}
 		}
 	}
-	if ok {
-		h.leave()
+	if !ok {
+		if h.r != nil {
+			h.seq = max(h.seq, h.r.Due())
+		}
+		return s.First, s.Run, s.Lines, err
 	}
+	h.leave()
 	next := record.Scanner{Buf: s.Lines, Seq: s.First, Run: s.Run}
 	for more := true; more; {
 		_, more = next.Next()
@@ -164,26 +168,36 @@ func (h history) Parts(from, to uint64) ([]fs.Part, error) {
 		if !ok || len(s.Lines) == 0 {
 			break
 		}
-		p := partOf(s, to)
-		if p.Next <= from {
+		p, next := partOf(s, from, to)
+		if p.Next > 0 {
+			parts = append(parts, p)
+		}
+		if next <= from {
 			break
 		}
-		parts, from = append(parts, p), p.Next
+		from = next
 	}
 	return parts, nil
 }
 
-// partOf measures the records of s before the number to.
-func partOf(s rotate.Segment, to uint64) fs.Part {
-	p := fs.Part{First: s.First, Next: s.First, Run: s.Run}
+// partOf measures the records of s that begin with the numbers from to to-1, and
+// returns the number after the last it has looked at.
+func partOf(s rotate.Segment, from, to uint64) (p fs.Part, next uint64) {
 	at := record.Scanner{Buf: s.Lines, Seq: s.First, Run: s.Run}
 	for at.Seq < to {
+		run := at.Run
 		rec, ok := at.Next()
 		if !ok {
 			break
 		}
+		if rec.Seq < from {
+			continue
+		}
+		if p.Next == 0 {
+			p.First, p.Run = rec.Seq, run
+		}
 		p.Sizes.Add(&rec)
 		p.Next = rec.Last + 1
 	}
-	return p
+	return p, at.Seq
 }
