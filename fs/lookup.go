@@ -37,6 +37,13 @@ func (r *raw) lookupDir(cancel <-chan struct{}, d directory, out *fuse.EntryOut)
 		return st
 	}
 	out.NodeId = r.s.tree.lookDir(d)
+	if spare := r.s.tree.spare(); spare != nil {
+		go func() { // the kernel may wait for those who look up names there
+			for name, parent := range spare {
+				r.s.dev.notifyEntry(parent, name)
+			}
+		}()
+	}
 	return fuse.OK
 }
 
@@ -86,7 +93,7 @@ func (s *Server) ask(cancel <-chan struct{}, do func() error) fuse.Status {
 	}
 }
 
-// asks says whether an answer about the directory id may have to wait for the
+// asksOf says whether an answer about the directory id may have to wait for the
 // disk: all that is below a run or a point.
 func (s *Server) asksOf(id uint64) bool {
 	if id >= firstDir {

@@ -250,6 +250,9 @@ func (s *Server) restoreHandle(c *handleCell) bool {
 		return false
 	}
 	h := newRestored(n, c)
+	if n.span != nil {
+		n.measureLater()
+	}
 	if n.kind == follow {
 		h.seat = s.seatAgain(n.e, c.uid)
 		if c.pid > 0 {

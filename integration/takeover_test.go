@@ -94,6 +94,10 @@ func TestReadersOutliveTheDaemon(t *testing.T) {
 			d := newDaemon(t, fmt.Sprintf("[service.web]\n[service.busy]\n%s\nring-bytes = \"256KiB\"\ncommand = [%q, \"%d\", \"20000\", %q, \"stay\"]\nenv = { LOGFS_TEST_HELPER = \"emit\" }\n",
 				keepAll, self, last, os.DevNull))
 			d.start()
+			eventually(t, func() string { return "the run of busy" }, func() bool {
+				_, err := os.Readlink(d.path("busy", "run", "now"))
+				return err == nil
+			})
 			clients := d.outliving(t)
 			lagging := d.lagging(t)
 			less := d.less(t)
