@@ -18,6 +18,11 @@
 // pass that belong to records that follow each other. A parked read is a READ
 // request that waits for news: a few dozen bytes, no goroutine and no buffer.
 //
+// The directory all shows every service. A node in it has an order, which says in
+// which order the records of the services come, and a handle a merger, which goes
+// through the views of the services in that order; see merge.go. It is woken by
+// all services, and reads on goroutines that are not theirs.
+//
 // The way of a request. device.go reads requests from /dev/fuse. READ and
 // POLL of current, follow and seq, and INTERRUPT, are answered by follow.go;
 // everything else goes through go-fuse's ProtocolServer to raw.go. No handler
@@ -48,7 +53,7 @@
 //
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
-// waiting.waking, handle.mu, node.mu, waiting.mu, view.mu, the ring's. tree.mu,
+// waiting.waking, handle.mu, node.mu, waiting.mu, order.mu, view.mu, the ring's. tree.mu,
 // waits.mu, writers.mu, pollers.mu and jobs.mu are taken last and hold nothing else. Where two
 // nodes meet, and where the writer of a service meets a reader, it is TryLock.
 package fs
