@@ -56,7 +56,8 @@ func sized(size int) func(*rand.Rand, int) string {
 
 var (
 	paths  = []string{"/", "/index.html", "/api/v1/items", "/api/v1/items/4711/comments", "/static/app.5f3c1.js", "/login"}
-	agents = []string{"curl/8.5.0", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "kube-probe/1.30"}
+	agents = []string{"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "kube-probe/1.30",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Version/17.5"}
 	levels = []string{"debug", "info", "info", "info", "warn", "error"}
 )
 
@@ -69,9 +70,9 @@ func mixture(r *rand.Rand, n int) string {
 			r.IntN(256), r.IntN(256), r.IntN(256), at, path, r.IntN(100), 200+r.IntN(4)*100+r.IntN(5), r.IntN(100_000),
 			words[r.IntN(len(words))], agents[r.IntN(len(agents))])
 	}
-	return fmt.Sprintf(`{"ts":"2026-11-21T%s.%03dZ","level":"%s","service":"shop","trace":"%016x","route":"%s","took_ms":%d,"msg":"%s %s %s"}`+"\n",
-		at, r.IntN(1000), levels[r.IntN(len(levels))], r.Uint64(), path, took,
-		words[r.IntN(len(words))], words[r.IntN(len(words))], words[r.IntN(len(words))])
+	return fmt.Sprintf(`{"ts":"2026-11-21T%s.%03dZ","level":"%s","service":"shop","trace":"%016x","route":"%s","took_ms":%d,"user":%d,"msg":"%s %s %s %s"}`+"\n",
+		at, r.IntN(1000), levels[r.IntN(len(levels))], r.Uint64(), path, took, r.IntN(1_000_000),
+		words[r.IntN(len(words))], words[r.IntN(len(words))], words[r.IntN(len(words))], words[r.IntN(len(words))])
 }
 
 // A load is what is written to a logger as fast as it takes it.

@@ -78,7 +78,12 @@ func liveBulk(b *bench, name string) error {
 	})
 }
 
-func readersName(n int) string { return fmt.Sprintf("%d readers", n) }
+func readersName(n int) string {
+	if n == 1 {
+		return "1 reader"
+	}
+	return fmt.Sprintf("%d readers", n)
+}
 
 // followers measures what so many readers cost at 10,000 lines a second, beside
 // none.
@@ -113,7 +118,7 @@ func (b *bench) followed(readers int) (s sample, err error) {
 	s, err = seat.watch(func() (err error) {
 		said, err = b.act("pace", order{Load: load{Kind: mixed}, Files: 1, Rate: rate, For: b.window}, seat.ins[0])
 		return err
-	})
+	}, syncLate)
 	if crowd == nil {
 		return s, err
 	}

@@ -99,8 +99,8 @@ func pinged(line []byte) (sent int64, ok bool) {
 type heard struct{ bytes, satisfied atomic.Int64 }
 
 // listen reads a file with so many threads, each blocked in read(2), until its
-// standard input ends. It reports twice: when each of them has read so many bytes,
-// and what they had in the end.
+// standard input ends. It reports what they had, and before that when each of them has
+// read so many bytes, if that is asked.
 func listen(o order) (report, error) {
 	debug.SetMaxThreads(o.Readers + 1000)
 	var h heard
@@ -120,7 +120,9 @@ func listen(o order) (report, error) {
 		}()
 	}
 	go func() {
-		<-done
+		if <-done; o.Bytes == 0 {
+			return
+		}
 		_ = json.NewEncoder(os.Stdout).Encode(h.report()) // who does not hear it sees the end
 	}()
 	_, err := io.Copy(io.Discard, os.Stdin)

@@ -10,7 +10,11 @@ import (
 func (b *bench) text(m *machine) string {
 	var out strings.Builder
 	out.WriteString("# What logfs costs, beside others\n\n")
-	fmt.Fprintf(&out, "Made by `go run ./integration/bench`, %d rounds. Times and rates are of one machine at one moment: %s\n\n", b.runs, m)
+	fmt.Fprintf(&out, "Made by `go run ./integration/bench`, rounds: %d, %d MiB or %v for each contestant in a round.\n", b.runs, b.size, b.window)
+	if b.crowd < 100 {
+		fmt.Fprintf(&out, "With --quick: %d of a hundred services and readers, and figures that are worth nothing.\n", b.crowd)
+	}
+	fmt.Fprintf(&out, "Times and rates are of one machine at one moment: %s\n\n", m)
 	out.WriteString("All loggers write files of 1 MiB and keep ten of them, with a stamp on each line; `cat >file` writes one\n" +
 		"plain file, without stamps. logfs has its defaults: it fills its ring, and brings all to stable storage\n" +
 		"within a second. Its CPU time is that of the daemon, the holder of its mount and each `logfs pipe`. Figures\n" +
@@ -99,6 +103,8 @@ func around(values []float64) string {
 // digits has three of them, or all before the point.
 func digits(v float64) string {
 	switch {
+	case v == 0:
+		return "0"
 	case v >= 100 || v <= -100:
 		return fmt.Sprintf("%.0f", v)
 	case v >= 10 || v <= -10:

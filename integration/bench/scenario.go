@@ -13,6 +13,7 @@ const (
 	allMem   metric = "memory MiB"
 	switches metric = "switches/MiB"
 	perSec   metric = "CPU ms/s"
+	wakes    metric = "switches/s"
 	mainMem  metric = "RSS MiB"
 	p50      metric = "p50 µs"
 	p99      metric = "p99 µs"
@@ -66,7 +67,7 @@ var sections = []section{
 	{
 		title:   "Many services",
 		about:   "Each service writes at its rate, a write(2) for each line of 100 bytes, none at the same time as another. A logger for each service, but one daemon of logfs, with a `logfs pipe` for each. `memory` is of all processes, with what they share counted once.",
-		columns: []metric{perSec, allMem, mainMem, switches},
+		columns: []metric{perSec, allMem, mainMem, wakes},
 		plotted: true,
 		scenarios: []scenario{
 			fleet(100, 10), fleet(100, 100), fleet(200, 50), fleet(1, 10_000), fleet(100, 0), fleet(1000, 0),
@@ -121,12 +122,12 @@ func fleet(services, rate int) scenario {
 }
 
 func latency(rate, readers int) scenario {
-	return scenario{fmt.Sprintf("%d lines/s, %d readers", rate, readers),
+	return scenario{fmt.Sprintf("%d lines/s, %s", rate, readersName(readers)),
 		func(b *bench, name string) error { return b.latency(name, rate, readers) }}
 }
 
 func followers(n int) scenario {
-	return scenario{fmt.Sprintf("10,000 lines/s, %d readers", n),
+	return scenario{"10,000 lines/s, " + readersName(n),
 		func(b *bench, name string) error { return b.followers(name, n) }}
 }
 

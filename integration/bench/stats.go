@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // A spread is what the rounds of a measurement came to.
 type spread struct{ median, least, most float64 }
@@ -18,10 +21,8 @@ func spreadOf(values []float64) (s spread, ok bool) {
 // percentile is the smallest of the values that p of a hundred do not exceed. The
 // values are sorted, and there is one.
 func percentile(sorted []float64, p float64) float64 {
-	rank := int(p / 100 * float64(len(sorted)))
-	if float64(rank) < p/100*float64(len(sorted)) {
-		rank++
-	}
+	const inexact = 1e-9 // as 99.9 is
+	rank := int(math.Ceil(p*float64(len(sorted))/100 - inexact))
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
