@@ -24,6 +24,7 @@ type handle struct {
 	others []*pass // the one used last comes last
 	ids    uint32  // given to stretches
 	parked []*park // reads of this handle that wait, oldest first
+	spare  *park   // one that was answered, for the next; may be nil
 
 	seekEnd bool   // SEEK_END was asked: reads as pollers do
 	polled  bool   // poll was asked: reads as event loops do
