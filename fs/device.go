@@ -17,6 +17,7 @@ import (
 // Of the FUSE protocol, what we speak ourselves: see the kernel's
 // include/uapi/linux/fuse.h. go-fuse speaks the rest.
 const (
+	opGetAttr   = 3
 	opSetAttr   = 4
 	opMkdir     = 9
 	opRmdir     = 11

@@ -25,6 +25,9 @@
 // EAGAIN if its reader polls, who is told when they are there. Everything that
 // waits for a file or a log happens on these goroutines, without a lock.
 //
+// GETATTR of those who read by asking for the size, as tail -f does, is parked when
+// they ask again: patient.go.
+//
 // WRITE is answered by write.go, in the loop that has read it. When the disk
 // takes its time there, another loop takes its place. A write that has to wait
 // for room does so on a goroutine, and so do all requests of verbs.go.
@@ -38,6 +41,6 @@
 // Concurrency. The writer of a service calls Entry.Wake after each commit; it
 // costs an atomic load while nobody waits. Locks are taken in this order:
 // waiting.waking, handle.mu, node.mu, waiting.mu, view.mu, the ring's. tree.mu,
-// waits.mu, writers.mu and jobs.mu are taken last and hold nothing else. Where two
+// waits.mu, writers.mu, pollers.mu and jobs.mu are taken last and hold nothing else. Where two
 // nodes meet, and where the writer of a service meets a reader, it is TryLock.
 package fs

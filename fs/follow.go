@@ -12,13 +12,14 @@ import (
 
 // waiting is who waits for news of one service.
 type waiting struct {
-	// count is the number of parked reads and watched handles; it is read
+	// count is the number of parked reads, watched handles and questions; it is read
 	// without the lock by the writer of the service.
 	count atomic.Int64
 
 	mu      sync.Mutex // guards all below
 	parked  map[*park]struct{}
 	watched map[*handle]struct{}
+	asked   map[*question]struct{}
 	last    time.Time   // when waiters were woken
 	timer   *time.Timer // wakes those for whom it was too early
 	armed   bool
@@ -27,6 +28,7 @@ type waiting struct {
 	waking      sync.Mutex // taken before all others; guards who is being woken
 	wakeParked  []*park
 	wakeWatched []*handle
+	wakeAsked   []*question
 }
 
 // A park is a READ request that waits: nothing is read before it is answered.
@@ -60,8 +62,8 @@ const (
 	pollOut, pollWrNorm = 0x4, 0x100
 )
 
-// handle answers READ and POLL of follow, WRITE, and INTERRUPT of those that
-// wait.
+// handle answers READ and POLL of follow, WRITE, GETATTR of those who ask again,
+// and INTERRUPT of those that wait.
 func (s *Server) handle(l *loop, hdr *fuse.InHeader, in []byte) bool {
 	switch {
 	case hdr.Opcode == opWrite && len(in) >= writeHead:
@@ -70,6 +72,8 @@ func (s *Server) handle(l *loop, hdr *fuse.InHeader, in []byte) bool {
 		return s.read((*fuse.ReadIn)(unsafe.Pointer(&in[0])))
 	case hdr.Opcode == opInterrupt && len(in) >= int(unsafe.Sizeof(fuse.InterruptIn{})):
 		return s.interrupt((*fuse.InterruptIn)(unsafe.Pointer(&in[0])).Unique)
+	case hdr.Opcode == opGetAttr && len(in) >= int(unsafe.Sizeof(fuse.GetAttrIn{})):
+		return s.askSize((*fuse.GetAttrIn)(unsafe.Pointer(&in[0])))
 	case hdr.Opcode == opPoll && len(in) >= int(unsafe.Sizeof(pollReq{})):
 		s.poll((*pollReq)(unsafe.Pointer(&in[0])))
 		return true
@@ -179,6 +183,7 @@ func (h *handle) unpark(p *park) {
 		return
 	}
 	if p.timer == nil && p.bound == nil {
+		p.have = nil
 		h.spare = h.parked[i] // not p: then all reads would be on the heap
 	}
 	h.parked = slices.Delete(h.parked, i, i+1)
@@ -386,7 +391,7 @@ func (e *Entry) wakeFew() bool {
 		}
 		e.notify(h)
 	}
-	return true
+	return len(e.wakeAsked) == 0 // a question takes the locks of other files
 }
 
 // mayWake says whether gap has passed since the last time; if not, it sees to
@@ -433,6 +438,11 @@ func (e *Entry) wakeAll() {
 		h.mu.Lock()
 		e.notify(h)
 	}
+	for _, q := range e.wakeAsked {
+		if q.news() {
+			e.fs.answerQuestion(q)
+		}
+	}
 }
 
 // notify tells the kernel if h is ready. The caller has locked h.mu, which it
@@ -449,7 +459,8 @@ func (e *Entry) notify(h *handle) {
 func (e *Entry) collect() {
 	clear(e.wakeParked)
 	clear(e.wakeWatched)
-	e.wakeParked, e.wakeWatched = e.wakeParked[:0], e.wakeWatched[:0]
+	clear(e.wakeAsked)
+	e.wakeParked, e.wakeWatched, e.wakeAsked = e.wakeParked[:0], e.wakeWatched[:0], e.wakeAsked[:0]
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for p := range e.parked {
@@ -457,6 +468,9 @@ func (e *Entry) collect() {
 	}
 	for h := range e.watched {
 		e.wakeWatched = append(e.wakeWatched, h)
+	}
+	for q := range e.asked {
+		e.wakeAsked = append(e.wakeAsked, q)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -29,6 +30,9 @@ type handle struct {
 	seekEnd bool   // SEEK_END was asked: reads as pollers do
 	polled  bool   // poll was asked: reads as event loops do
 	kh      uint64 // what the kernel calls the handle in poll, once polled
+
+	poller atomic.Pointer[poller] // who asked for SEEK_END; set under pollers.mu
+	toldAt uint64                 // what that had read when the size was told last
 
 	cell  *handleCell // what is known of it when this process is gone; may be nil
 	ahead int64       // a reader left by another process may be here as well as at next; -1 without
@@ -64,6 +68,9 @@ func (h *handle) close() {
 		h.n.e.readers.Add(-1)
 		h.n.e.fs.unseat(h.seat)
 		h.n.e.unwatch(h)
+		if h.poller.Load() != nil {
+			h.n.e.fs.pollers.drop(h)
+		}
 	}
 	h.n.close()
 }
@@ -167,11 +174,12 @@ func (h *handle) take(a *reading) *pass {
 }
 
 // seekToEnd notes that SEEK_END was asked, and returns the end: told is what
-// the node says. From then on the handle reads as pollers do.
-func (h *handle) seekToEnd(told int64) int64 {
+// the node says, to the process pid. From then on the handle reads as pollers do.
+func (h *handle) seekToEnd(told int64, pid uint32) int64 {
 	if h.n.kind != follow {
 		return told
 	}
+	h.n.e.fs.pollers.add(pid, h)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seekEnd = true

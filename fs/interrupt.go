@@ -51,6 +51,10 @@ const (
 // because the read may be about to be parked.
 func (s *Server) interrupt(unique uint64) bool {
 	p, tid := s.waits.find(unique)
+	if q := s.pollers.question(unique); p == nil && q != nil {
+		s.answerQuestion(q)
+		return true
+	}
 	if p == nil {
 		return s.writers.interrupt(unique)
 	}

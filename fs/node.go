@@ -116,6 +116,13 @@ func (n *node) open() {
 	}
 }
 
+// opened is how many handles there are.
+func (n *node) opened() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.opens
+}
+
 // close counts one handle less.
 func (n *node) close() {
 	n.mu.Lock()

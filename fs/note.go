@@ -152,7 +152,7 @@ func (h *handle) note() {
 	}
 	flags := c.flags.Load()&flagSecond ^ flagSecond
 	c.at[flags&flagSecond] = h.last.anchor(h.next)
-	c.kh = h.kh
+	c.kh, c.pid = h.kh, h.poller.Load().id()
 	if h.seekEnd {
 		flags |= flagSeekEnd
 	}

@@ -176,6 +176,7 @@ func (ps *pass) done(dst []byte, off int64, n int) int {
 	if n > 0 {
 		ps.next, ps.half = off+int64(n), dst[n-1] != '\n'
 		ps.h.next, ps.h.last, ps.h.ahead = ps.next, ps, -1
+		ps.h.poller.Load().read()
 	}
 	return n
 }

@@ -110,7 +110,7 @@ func (r *raw) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 	default:
 		size := n.size()
 		if h, ok := r.s.tree.handle(in.Fh()).(*handle); ok && in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
-			size = h.seekToEnd(size)
+			size = h.seekToEnd(size, in.Pid)
 		}
 		r.fileAttr(n, size, &out.Attr)
 	}

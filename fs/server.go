@@ -51,6 +51,7 @@ type Server struct {
 	list    atomic.Bool // follow is shown in listings
 	tree    *tree
 	waits   waits
+	pollers pollers
 	writers writers
 	limiter limiter
 	longest atomic.Int64 // nanoseconds that a read may wait; 0 for ever
@@ -132,8 +133,9 @@ func (s *Server) serve() {
 func newServer(o Options, dir string, fd int) *Server {
 	s := &Server{
 		opts: o, dir: dir, born: time.Now(), tree: newTree(), waits: waits{m: map[uint64]*park{}},
-		owner: fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
-		dev:   device{fd: fd, log: o.Log}, done: make(chan struct{}),
+		pollers: pollers{m: map[uint32]*poller{}, asked: map[uint64]*question{}},
+		owner:   fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
+		dev:     device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
 	s.list.Store(o.ListFollow)
 	s.limiter = limiter{limits: o.Limits, services: map[*Entry]int{}, users: map[uint32]int{}}

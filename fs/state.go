@@ -19,7 +19,7 @@ import (
 // It has a head, and three tables of cells. A cell whose first word is 0 is
 // free.
 const (
-	stateMagic = "logfs\x00m2" // changes with the format of the state and of requests
+	stateMagic = "logfs\x00m3" // changes with the format of the state and of requests
 	headRoom   = 16 << 10
 
 	maxEntryCells  = 1 << 14
@@ -73,6 +73,7 @@ type handleCell struct {
 	node   uint64
 	unique uint64        // of the request that has opened it
 	uid    uint32        // of its user
+	pid    uint32        // of who asked for SEEK_END, 0 if nobody did
 	flags  atomic.Uint64 // which of at is in force, and how the handle is read
 	kh     uint64
 	ahead  atomic.Int64 // where the answer ends that is sent now, or was sent last

@@ -236,6 +236,9 @@ func (s *Server) restoreHandle(c *handleCell) bool {
 	h := newRestored(n, c)
 	if n.kind == follow {
 		h.seat = s.seatAgain(n.e, c.uid)
+		if c.pid > 0 {
+			s.pollers.add(c.pid, h)
+		}
 	}
 	t.handles[fh], t.cells[fh] = h, c
 	h.mu.Lock()

@@ -30,6 +30,7 @@ type setting struct {
 	tty bool // standard output is a terminal
 	dir string
 	env []string
+	as  *syscall.Credential // nil for the user of the test
 }
 
 // startClient starts a program; the test's end kills it.
@@ -38,7 +39,7 @@ func startClient(t testing.TB, s setting, name string, args ...string) *process 
 	p := &process{t: t, news: make(chan struct{}), done: make(chan struct{})}
 	p.cmd = exec.Command(name, args...)
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stderr = s.dir, append(os.Environ(), s.env...), &p.stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.as}
 	p.cmd.WaitDelay = time.Second
 	r, w, err := outputPair(s.tty)
 	must(t, err)

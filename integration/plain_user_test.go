@@ -92,6 +92,30 @@ func TestPlainUserMounts(t *testing.T) {
 	}
 }
 
+// What the README tells a newcomer to paste works for a plain user, too, and for
+// nobody beside him.
+func TestReadmeTranscriptOfAPlainUser(t *testing.T) {
+	needTools(t, "fusermount3")
+	home, command := asNobody(t)
+	for _, dir := range []string{"", "run", "state"} { // it is the mount and the store that refuse
+		must(t, os.Chmod(filepath.Join(home, dir), 0o755))
+	}
+	procfile, err := os.ReadFile("../Procfile")
+	must(t, err)
+	_, stop := startUp(t, home, string(procfile), command(os.Getenv("PATH"), "up", "--ready-fd", "3"))
+	defer stop()
+	d := &daemon{t: t, mount: filepath.Join(home, "run", "logfs"), store: filepath.Join(home, "state", "logfs")}
+	he := setting{dir: home, as: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	another := setting{as: &syscall.Credential{Uid: somebody, Gid: somebody}}
+	for _, c := range transcript(t)[1] {
+		d.paste(c, he)
+		p := startClient(t, another, "/bin/sh", "-c", d.here(c.line))
+		if status := p.wait(); status == 0 || p.output() != "" || !strings.Contains(p.stderr.String(), "Permission denied") {
+			t.Errorf("%q of another user ended with status %d, want permission denied\n%s", c.line, status, p.said())
+		}
+	}
+}
+
 // Without fusermount3 there is no mount, but lines are captured all the same.
 func TestPlainUserWithoutFusermount(t *testing.T) {
 	home, command := asNobody(t)

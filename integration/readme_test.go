@@ -57,7 +57,7 @@ func TestReadmeTranscript(t *testing.T) {
 	d.awaitNews("load", load)
 	d.awaitNews("disk", disk)
 	for _, c := range blocks[1] {
-		d.paste(c)
+		d.paste(c, setting{})
 	}
 	d.interrupt(up)
 	for _, w := range []*watch{load, disk} {
@@ -114,17 +114,17 @@ func (d *daemon) awaitNews(name string, w *watch) {
 
 // paste runs a command of the second terminal: it must show something, and end
 // well, or at ^C after it has shown something new.
-func (d *daemon) paste(c pasted) {
+func (d *daemon) paste(c pasted, s setting) {
 	t := d.t
 	t.Helper()
-	line := strings.NewReplacer("/mnt/logs", d.mount, "/var/log/logfs", d.store).Replace(c.line)
-	p := startClient(t, setting{}, "/bin/sh", "-c", line)
+	line := d.here(c.line)
+	p := startClient(t, s, "/bin/sh", "-c", line)
 	if c.interrupted {
 		p.await("output", func(out []byte) bool { return len(out) > 0 })
 		fields := strings.Fields(line)
-		shown, err := os.ReadFile(strings.TrimSuffix(fields[len(fields)-1], "follow") + "current")
-		must(t, err)
-		p.await("a new line", func(out []byte) bool { return saysMore(out, shown) })
+		shown := startClient(t, s, "cat", strings.TrimSuffix(fields[len(fields)-1], "follow")+"current")
+		shown.wait()
+		p.await("a new line", func(out []byte) bool { return saysMore(out, []byte(shown.output())) })
 		must(t, syscall.Kill(-p.pid(), syscall.SIGINT))
 	}
 	status := p.wait()
@@ -134,6 +134,11 @@ func (d *daemon) paste(c pasted) {
 	if status != 0 || len(p.output()) == 0 || p.stderr.String() != "" {
 		t.Errorf("%q ended with %v, want status 0 and output\n%s", c.line, p.cmd.ProcessState, p.said())
 	}
+}
+
+// here is a command of the README with the places of the test.
+func (d *daemon) here(line string) string {
+	return strings.NewReplacer("/mnt/logs", d.mount, "/var/log/logfs", d.store).Replace(line)
 }
 
 // saysMore says whether out has a whole line that is not in old.

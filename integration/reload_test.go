@@ -315,6 +315,8 @@ func TestReloadOfPermissions(t *testing.T) {
 		{"mode = \"0755\"", 0o755, true},
 		{"mode = \"0750\"\nowner = \"65534\"", 0o750, true},
 		{"group = \"65534\"", 0o750, true},
+		{"mode = \"0640\"", 0o750, false},
+		{"mode = \"0640\"\ngroup = \"65534\"", 0o750, true},
 		{"mode = \"0700\"\ngroup = \"65534\"", 0o700, false},
 	} {
 		d.configure("[service.web]\n" + tt.settings + "\n[service.db]\n")

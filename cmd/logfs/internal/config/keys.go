@@ -89,7 +89,7 @@ var Keys = []Key{
 		owning("user", knownUser, func(t target) *string { return &t.Service.Owner })),
 	key("group", Table, "", "group of the service's directory",
 		owning("group", knownGroup, func(t target) *string { return &t.Service.Group })),
-	key("mode", Table, `"0750"`, "permissions of the service's directory",
+	key("mode", Table, `"0750"`, "permissions of the service's directory; files have them without x, so \"0640\" is the same as \"0750\"",
 		mode(func(t target) *uint32 { t.Service.ModeSet = true; return &t.Service.Mode })),
 
 	key("command", ServiceOnly, "", "what the daemon runs: a string goes to /bin/sh -c, an array is run as it is",

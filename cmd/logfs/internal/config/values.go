@@ -134,10 +134,10 @@ func owning(what string, known func(string) bool, field func(target) *string) ru
 }
 
 func mode(field func(target) *uint32) rule {
-	return parsed("mode", `a directory mode as a string of octal digits, such as "0750", with x wherever it has r or w and no special bits`,
+	return parsed("mode", `a mode as a string of octal digits, such as "0750", without special bits`,
 		func(v string) (uint32, bool) {
 			n, err := strconv.ParseUint(v, 8, 32)
-			return uint32(n), err == nil && len(v) >= 3 && len(v) <= 4 && directoryMode(uint32(n))
+			return directoryMode(uint32(n)), err == nil && len(v) >= 3 && len(v) <= 4 && n <= 0o777
 		}, field)
 }
 
@@ -261,12 +261,9 @@ func durationText(d time.Duration) string {
 	return s
 }
 
-// directoryMode reports whether m can be meant for a directory: who may list
-// or change it must be able to enter it, so 0640 is a slip.
-func directoryMode(m uint32) bool {
-	needed := (m>>1 | m>>2) & 0o111
-	return m <= 0o777 && m&needed == needed
-}
+// directoryMode is m for a directory, which may be given as its files have it, such
+// as 0640: who may read or write them has to enter it.
+func directoryMode(m uint32) uint32 { return m | (m>>1|m>>2)&0o111 }
 
 // accountNumber reports whether s is a uid or gid; the highest means "none"
 // to the kernel.
