@@ -54,6 +54,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := b.all(); err != nil {
 		return err
 	}
+	if len(b.results) == 0 {
+		return fmt.Errorf("no scenario matches %q", o.only)
+	}
 	m.end()
 	text := b.text(m)
 	fmt.Print(text)
