@@ -17,34 +17,57 @@ const tails = 10
 
 // A tailed is a service that is silent but for a line now and then, and a tail.
 type tailed struct {
-	cmd *exec.Cmd
-	in  *os.File
-	out io.ReadCloser
+	cmd     *exec.Cmd
+	in      *os.File
+	out     io.ReadCloser
+	started int64
 }
 
-// tailAll starts a tail on a file of each service, and returns when each has shown
-// the line that is written to its service first.
-func (s *seat) tailAll(file func(i int) string) (all []*tailed, err error) {
-	for i, in := range s.ins {
+// tailAll starts a tail on a file of each service, all at once, when each service
+// has said a line. It returns how long each has taken to show that, in µs.
+func (s *seat) tailAll(file func(i int) string) (all []*tailed, shown []float64, err error) {
+	for _, in := range s.ins {
 		if err := write(int(in.Fd()), []byte("begin\n")); err != nil {
-			return all, err
-		}
-		if err := errors.Join(s.drained(), s.quiet()); err != nil {
-			return all, err
-		}
-		t := &tailed{cmd: exec.Command("tail", "-f", file(i)), in: in}
-		if t.out, err = t.cmd.StdoutPipe(); err != nil {
-			return all, err
-		}
-		if err := t.cmd.Start(); err != nil {
-			return all, fmt.Errorf("cannot start tail: %w", err)
-		}
-		all = append(all, t)
-		if err := t.await("begin\n"); err != nil {
-			return all, err
+			return nil, nil, err
 		}
 	}
-	return all, nil
+	if err := errors.Join(s.drained(), s.quiet()); err != nil {
+		return nil, nil, err
+	}
+	for i, in := range s.ins {
+		t := &tailed{cmd: exec.Command("tail", "-f", file(i)), in: in, started: now()}
+		if t.out, err = t.cmd.StdoutPipe(); err != nil {
+			return all, nil, err
+		}
+		if err := t.cmd.Start(); err != nil {
+			return all, nil, fmt.Errorf("cannot start tail: %w", err)
+		}
+		all = append(all, t)
+	}
+	shown, err = each(all, func(t *tailed) (int64, error) { return t.started, t.await("begin\n") })
+	return all, shown, err
+}
+
+// each has all of them do something at the same time that begins at some time, and
+// returns how long that took, in µs, sorted.
+func each(all []*tailed, do func(t *tailed) (began int64, err error)) (times []float64, err error) {
+	type answer struct {
+		took float64
+		err  error
+	}
+	answers := make(chan answer)
+	for _, t := range all {
+		go func() {
+			began, err := do(t)
+			answers <- answer{float64(now()-began) / 1000, err}
+		}()
+	}
+	for range all {
+		a := <-answers
+		times, err = append(times, a.took), errors.Join(err, a.err)
+	}
+	slices.Sort(times)
+	return times, err
 }
 
 // await reads what tail shows until it ends with text.
@@ -60,15 +83,14 @@ func (t *tailed) await(text string) error {
 	return nil
 }
 
-// first returns how long the first line after a silence takes, in µs.
-func (t *tailed) first(silence time.Duration) (float64, error) {
+// first has the service say a line after a silence, and returns when.
+func (t *tailed) first(silence time.Duration) (sent int64, err error) {
 	time.Sleep(silence)
-	sent := now()
+	sent = now()
 	if err := write(int(t.in.Fd()), []byte("news\n")); err != nil {
-		return 0, err
+		return sent, err
 	}
-	err := t.await("news\n")
-	return float64(now()-sent) / 1000, err
+	return sent, t.await("news\n")
 }
 
 func endTails(all []*tailed) {
@@ -79,62 +101,51 @@ func endTails(all []*tailed) {
 }
 
 // seatWithTails has a tail on each service of a logger.
-func (b *bench) seatWithTails(l logger) (s *seat, all []*tailed, err error) {
+func (b *bench) seatWithTails(l logger) (s *seat, all []*tailed, shown []float64, err error) {
 	from := b.dirs
 	if s, err = b.sit(l, tails, ""); err != nil {
-		return s, nil, err
+		return s, nil, nil, err
 	}
 	file := func(i int) string { return filepath.Join(b.dir, fmt.Sprint(from+1+i), "current") }
 	if s.d != nil {
 		file = func(i int) string { return s.d.path(i, "follow") }
 	}
-	all, err = s.tailAll(file)
-	return s, all, err
+	all, shown, err = s.tailAll(file)
+	return s, all, shown, err
 }
 
-// firstLine measures the first line after a silence of one to two seconds.
+// firstLine measures when tail shows what is there, and the first line after a
+// silence of one to two seconds.
 func firstLine(b *bench, name string) error {
 	there := b.installed(name, []logger{logfs, multilog})
 	return b.rounds(len(there), func(i int) error {
-		times, err := b.firstLines(there[i])
+		s, err := b.firstLines(there[i])
 		if err == nil {
-			b.note(name, there[i].name, sample{p50: percentile(times, 50), p99: percentile(times, 99)})
+			b.note(name, there[i].name, s)
 		}
 		return err
 	})
 }
 
-func (b *bench) firstLines(l logger) (times []float64, err error) {
-	s, all, err := b.seatWithTails(l)
+func (b *bench) firstLines(l logger) (_ sample, err error) {
+	s, all, shown, err := b.seatWithTails(l)
 	if s != nil {
 		defer func() { endTails(all); err = errors.Join(err, s.end()) }()
 	}
 	if err != nil {
 		return nil, err
 	}
-	type answer struct {
-		took float64
-		err  error
+	times, err := each(all, func(t *tailed) (int64, error) { return t.first(time.Second + rand.N(time.Second)) })
+	if err != nil {
+		return nil, err
 	}
-	answers := make(chan answer)
-	for _, t := range all {
-		go func() {
-			took, err := t.first(time.Second + rand.N(time.Second))
-			answers <- answer{took, err}
-		}()
-	}
-	for range all {
-		a := <-answers
-		times, err = append(times, a.took), errors.Join(err, a.err)
-	}
-	slices.Sort(times)
-	return times, err
+	return sample{p50: percentile(times, 50), p99: percentile(times, 99), atStart: percentile(shown, 50) / 1000}, nil
 }
 
 // polling measures what the questions of tail cost the daemon, those of ten tails
 // a second, and each of them when they come one after the other.
 func polling(b *bench, name string) (err error) {
-	s, all, err := b.seatWithTails(logfs)
+	s, all, _, err := b.seatWithTails(logfs)
 	if s != nil {
 		defer func() { endTails(all); err = errors.Join(err, s.end()) }()
 	}
