@@ -21,6 +21,7 @@ type options struct {
 	window  time.Duration // that a contestant is looked at in one round
 	dir     string        // for all files
 	crowd   int           // a hundredth of the most services and readers: 100 but for --quick
+	perf    string        // where profiles of the daemons go; none if empty
 	verbose io.Writer
 }
 
@@ -32,6 +33,7 @@ type bench struct {
 	logfs   string // the binary
 	results []*result
 	dirs    int
+	running string // the name of the scenario
 }
 
 // A metric is something measured, with its unit.
@@ -53,6 +55,9 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 		return nil, fmt.Errorf("cannot make a directory: %w", err)
 	}
 	b := &bench{options: o, ctx: ctx, dir: dir, logfs: filepath.Join(dir, "logfs")}
+	if o.perf != "" {
+		b.logfs = filepath.Join(o.perf, "logfs") // perf report needs it
+	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", b.logfs, "logfs/cmd/logfs")
 	if said, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot build logfs: %w\n%s", err, said), b.remove())

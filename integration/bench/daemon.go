@@ -23,6 +23,7 @@ type daemon struct {
 	log           bytes.Buffer // read when it has ended
 	mount, socket string
 	pids          []int // its own and that of the holder of its mount
+	perf          *profile
 }
 
 // startDaemon starts a daemon and returns when its mount serves.
@@ -54,6 +55,9 @@ func (b *bench) startDaemon(conf string) (*daemon, error) {
 	}
 	if d.pids = processesWith(mark); !slices.Contains(d.pids, d.cmd.Process.Pid) {
 		return nil, errors.Join(fmt.Errorf("cannot find the processes of the daemon"), d.end())
+	}
+	if d.perf, err = b.profile(d.cmd.Process.Pid); err != nil {
+		return nil, errors.Join(err, d.end())
 	}
 	return d, nil
 }
@@ -133,18 +137,19 @@ func (d *daemon) awaitReaders(want int) error {
 // end ends the daemon in order, or else by force, and says what went wrong in its
 // life.
 func (d *daemon) end() error {
+	perr := d.perf.end()
 	_ = d.cmd.Process.Signal(unix.SIGTERM)
 	late := time.AfterFunc(patience, func() { _ = d.cmd.Process.Kill() })
 	defer late.Stop()
 	err := d.cmd.Wait()
 	if err != nil || bytes.Contains(d.log.Bytes(), []byte("level=ERROR")) {
 		_ = unix.Unmount(d.mount, unix.MNT_DETACH)
-		return fmt.Errorf("the daemon ended with %v, and said:\n%s", d.cmd.ProcessState, d.log.Bytes())
+		return errors.Join(perr, fmt.Errorf("the daemon ended with %v, and said:\n%s", d.cmd.ProcessState, d.log.Bytes()))
 	}
 	for line := range bytes.Lines(d.log.Bytes()) {
 		if bytes.Contains(line, []byte("level=WARN")) {
 			d.b.say("  the daemon warned: %s", bytes.TrimSpace(line))
 		}
 	}
-	return nil
+	return perr
 }

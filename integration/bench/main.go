@@ -77,6 +77,7 @@ func parse(args []string) (o options, out string, err error) {
 	f.IntVar(&o.size, "size", 128, "give each contestant `MIB` in a round")
 	f.DurationVar(&o.window, "window", 2*time.Second, "look at each contestant for `TIME` in a round")
 	f.StringVar(&o.dir, "dir", "", "keep the files of the run under `DIR`; its file system matters (default: that of the system for temporary files)")
+	f.StringVar(&o.perf, "perf", "", "have perf(1) look at each daemon, and keep what it sees in `DIR`; figures are not what they are without")
 	f.StringVar(&out, "out", "", "write bench.md and bench.svg to `DIR`, docs for instance")
 	f.Usage = func() { fmt.Fprint(os.Stderr, usage, f.FlagUsages()) }
 	if err := f.Parse(args); err != nil {
@@ -102,6 +103,7 @@ func (b *bench) all() error {
 				continue
 			}
 			began := time.Now()
+			b.running = name
 			if err := c.run(b, name); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
