@@ -432,14 +432,19 @@ func TestMountHolder(t *testing.T) {
 // mountHolder is the process that holds the mount.
 func (d *daemon) mountHolder() (pid int) {
 	d.t.Helper()
+	if pid = d.findMountHolder(); pid == 0 {
+		d.t.Fatalf("the mount has no holder: %q", processesWith(d.env))
+	}
+	return pid
+}
+
+// findMountHolder is mountHolder, or 0 if there is none.
+func (d *daemon) findMountHolder() (pid int) {
 	for _, p := range processesWith(d.env) {
 		if strings.Contains(p, "hold .mount") {
 			word, _, _ := strings.Cut(p, " ")
 			pid, _ = strconv.Atoi(word)
 		}
-	}
-	if pid == 0 {
-		d.t.Fatalf("the mount has no holder: %q", processesWith(d.env))
 	}
 	return pid
 }

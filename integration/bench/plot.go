@@ -55,7 +55,7 @@ func (b *bench) panel(p *plotter, s section) {
 		return
 	}
 	p.y += lineHeight
-	p.text(10, "start", "font-size=\"15\" font-weight=\"bold\"", s.title+": "+string(m))
+	p.text(10, "start", "font-size=\"15\" font-weight=\"bold\"", s.title+": "+string(m)+", less is better; the thin line is from the least to the greatest")
 	p.y += lineHeight + 4
 	for _, c := range s.scenarios {
 		b.group(p, s.title+"/"+c.name, c.name, m, barWidth/most)
