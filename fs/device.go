@@ -17,6 +17,7 @@ import (
 // Of the FUSE protocol, what we speak ourselves: see the kernel's
 // include/uapi/linux/fuse.h. go-fuse speaks the rest.
 const (
+	opLookup    = 1
 	opGetAttr   = 3
 	opSetAttr   = 4
 	opMkdir     = 9
@@ -26,6 +27,7 @@ const (
 	opWrite     = 16
 	opRelease   = 18
 	opFsync     = 20
+	opOpenDir   = 27
 	opInterrupt = 36
 	opPoll      = 40
 
@@ -41,7 +43,9 @@ const (
 	// The kernel refuses reads of the device with less room than one write
 	// request can need: max_write and a page.
 	requestSize = maxPayload + 4096
-	replySize   = maxPayload + 4096
+	// smallRequest is more than any request has that is no WRITE.
+	smallRequest = 8 << 10
+	replySize    = maxPayload + 4096
 	// smallReply is room for the answer to a request that may wait.
 	smallReply = 1024
 )
@@ -163,8 +167,18 @@ func (l *loop) end() {
 	}
 }
 
+// present has the memory of buf there. If it were not when a request is put into
+// it, and the process was killed at that moment, the kernel would end the request
+// with EIO instead of asking the next process.
+func present(buf []byte) {
+	for i := 0; i < len(buf); i += 4096 {
+		buf[i] = 1
+	}
+}
+
 func (l *loop) run() {
 	d, in, out := l.d, make([]byte, requestSize), make([]byte, replySize)
+	present(in[:smallRequest])
 	for !l.left.Load() {
 		n, err := syscall.Read(d.fd, in)
 		switch {

@@ -223,14 +223,14 @@ func (h *handle) follow(ps *pass, dst []byte, a *reading) (int, verdict) {
 	// A read in the middle of a line that then is overtaken breaks the line,
 	// so reads end with lines, also those of tail, which does not block but
 	// has asked for the end. tar, which has not, wants full reads.
-	_, end := h.n.v.catchUp()
+	_, end, over := h.n.bounds()
 	n, load := ps.read(dst, request{off: a.off, end: end, whole: a.sequential && (blocks || h.seekEnd)})
 	switch {
 	case load:
 		return 0, loads
 	case n > 0:
 		return n, data
-	case gone:
+	case gone, over:
 		return 0, data
 	case !blocks && h.polled:
 		return 0, wouldBlock
@@ -354,6 +354,7 @@ const (
 // Wake answers those who wait for lines of the service. The writer calls it
 // after each commit; it never waits for a reader.
 func (e *Entry) Wake() {
+	e.fs.wakeReadersOfAll()
 	n := e.count.Load()
 	if n == 0 {
 		return

@@ -525,14 +525,14 @@ func TestNothingIsLeftOfClosedFiles(t *testing.T) {
 
 func TestStatusAndIgnore(t *testing.T) {
 	m := mountWeb(t, ring.Limits{})
-	for name, want := range map[string]string{"status": "all is well\n", ".ignore": "follow\n"} {
+	for name, want := range map[string]string{"status": "all is well\n", ".ignore": ignoreText} {
 		b, err := readFile(m.s.dir + "/" + name)
 		if err != nil || b != want {
 			t.Errorf("%s: %q, %v", name, b, err)
 		}
 	}
 	all, err := os.ReadDir(m.s.dir)
-	if err != nil || fmt.Sprint(all) != "[- .ignore - status d web/]" {
+	if err != nil || fmt.Sprint(all) != "[- .ignore d all/ - status d web/]" {
 		t.Errorf("listing: %v, %v", all, err)
 	}
 }

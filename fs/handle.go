@@ -51,8 +51,14 @@ func newHandle(n *node) *handle {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := &handle{n: n, ahead: -1}
-	h.main = pass{h: h, at: n.start, stretches: []stretch{{base: n.base, from: n.start}}}
+	h.main = pass{h: h, at: n.start, stretches: []stretch{n.stretch()}}
+	if n.order != nil {
+		h.main.m = newMerger(n.order)
+	}
 	h.last = &h.main
+	if sp := n.span; sp != nil && sp.first > 0 {
+		n.e.readerLost.Add(n.start.Seq - sp.first) // he is told at byte 0
+	}
 	return h
 }
 
@@ -147,6 +153,9 @@ func (h *handle) take(a *reading) *pass {
 	if a.pass != nil {
 		return a.pass
 	}
+	if h.n.order != nil {
+		return h.takeMerged(a.off)
+	}
 	if ps := h.last; ps.next == a.off && ps.free(a.off) && (ps.own || a.off > h.main.next) {
 		ps.join(a.off)
 		return ps
@@ -155,6 +164,9 @@ func (h *handle) take(a *reading) *pass {
 		return &h.main
 	}
 	i := slices.IndexFunc(h.others, func(ps *pass) bool { return ps.next == a.off && ps.free(a.off) })
+	if i < 0 {
+		i = slices.IndexFunc(h.others, func(ps *pass) bool { return ps.holds(a.off) })
+	}
 	if i < 0 {
 		i = slices.IndexFunc(h.others, func(ps *pass) bool { return ps.reaches(a.off) })
 	}
@@ -202,5 +214,6 @@ func (h *handle) ready() bool {
 	if load {
 		h.n.e.fs.wantLoad(h.last)
 	}
-	return ready || !h.last.past.loading && h.n.e.isGone()
+	_, _, over := h.n.bounds()
+	return ready || !h.last.past.loading && (over || h.n.e.isGone())
 }

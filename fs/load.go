@@ -4,8 +4,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"logfs/ring/record"
 )
 
 const (
@@ -13,6 +11,9 @@ const (
 	// who asks for less than minLoad keeps what is over until he asks again.
 	minLoad = 4 << 10
 	maxLoad = 64 << 10
+	// bigLoad is for who reads a lot at once. There are maxBig buffers of it.
+	bigLoad = 256 << 10
+	maxBig  = 4
 	// maxOpen is how many readers keep their file open between reads. Others
 	// open it again each time.
 	maxOpen = 32
@@ -30,8 +31,13 @@ type jobs struct {
 }
 
 // later has job called, which may wait for the disk, and without any lock.
-func (s *Server) later(job func()) {
-	j := &s.jobs
+func (s *Server) later(job func()) { s.jobs.add(job) }
+
+// askLater is later for what is found out about a whole log: that may take a
+// while, and readers do not wait for it.
+func (s *Server) askLater(job func()) { s.asks.add(job) }
+
+func (j *jobs) add(job func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.queue = append(j.queue, job)
@@ -73,31 +79,65 @@ func (s *Server) wantLoad(ps *pass) {
 // load loads lines for ps, answers the reads that wait for them, and tells who
 // polls.
 func (s *Server) load(ps *pass) {
+	if ps.m != nil {
+		s.loadMerged(ps)
+		return
+	}
 	buf := loadBuffers.Get().(*[maxLoad]byte)
 	defer loadBuffers.Put(buf)
 
 	h, p := ps.h, &ps.past
 	h.mu.Lock()
-	got := loaded{reader: p.reader, kept: p.kept, buf: buf[:ps.loadSize()]}
-	seq := ps.at.Seq
+	got := s.beginLoad(ps, buf)
 	h.mu.Unlock()
 	got.held, _ = h.n.v.ring.Bounds()
 
-	got.next(h.n.e.History, seq)
+	got.load(h.n.e.History)
 	s.keep(&got)
 
 	h.mu.Lock()
 	p.loading = false
 	p.reader, p.kept, p.err, p.held = got.reader, got.kept, got.err, got.held
 	p.first, p.run, p.lines = got.first, got.run, got.lines
+	p.piece.drop()
+	p.piece = got.piece // the reader stands behind no other
 	if p.closed {
 		p.close(h)
+	} else {
+		ps.at = got.at
 	}
 	s.answerLoaded(ps)
 	if ps.idle() && p.feeding && p.err != nil && len(p.lines) == 0 && ps.rejoin() {
 		p.rejoined = false // a poller is told whether the ring has news
 	}
-	p.lines = append([]byte(nil), p.lines...) // buf is somebody else's now
+	if p.piece.lines == nil && p.big == nil {
+		p.lines = append([]byte(nil), p.lines...) // buf is somebody else's now
+	}
+	s.tellPoller(h)
+}
+
+// beginLoad returns what is to be loaded, and to where. The caller holds
+// handle.mu.
+func (s *Server) beginLoad(ps *pass, buf *[maxLoad]byte) (l loaded) {
+	p, n := &ps.past, ps.h.n
+	l = loaded{reader: p.reader, kept: p.kept, buf: buf[:]}
+	l.way = way{l: &n.v.layout, at: ps.at, goal: ps.goal, want: int64(ps.want), back: ps.back, only: n.only()}
+	if ps.part.size > 0 {
+		l.goal = ps.at.off // what is left of the record may be a mark by now
+	}
+	switch {
+	case l.mayKeep(&s.pieces):
+	case s.mayLoadBig(ps):
+		l.buf = p.big[:]
+	default:
+		l.buf = buf[:ps.loadSize()]
+	}
+	return l
+}
+
+// tellPoller tells who polls h that lines are there. The caller has locked
+// handle.mu, which it unlocks.
+func (s *Server) tellPoller(h *handle) {
 	if h.n.e.watches(h) {
 		h.n.e.notify(h)
 	} else {
@@ -150,23 +190,6 @@ type loaded struct {
 	lines      []byte
 	err        error
 	held       uint64
-}
-
-// next reads the next lines, and skips those before seq.
-func (l *loaded) next(h History, seq uint64) {
-	if l.reader == nil {
-		if l.reader, l.err = h.From(seq); l.err != nil {
-			return
-		}
-	}
-	for len(l.lines) == 0 && l.err == nil {
-		l.first, l.run, l.lines, l.err = l.reader.Next(l.buf)
-		s := record.Scanner{Buf: l.lines, Seq: l.first, Run: l.run}
-		for s.Seq < seq {
-			if _, ok := s.Next(); !ok {
-				break
-			}
-		}
-		l.first, l.run, l.lines = s.Seq, s.Run, s.Buf
-	}
+	way
+	piece piece
 }

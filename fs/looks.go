@@ -13,7 +13,7 @@ type Looks struct {
 // replaced, never changed.
 type shown struct {
 	Looks
-	views *[selections][2]*view // text or bytes, and seq
+	views *[streamKinds][2]*view // text or bytes, and seq
 }
 
 // Configure changes how the service is shown. Permissions hold for whoever
@@ -31,8 +31,8 @@ func (e *Entry) Configure(l Looks) {
 }
 
 func (e *Entry) newShown(l Looks) *shown {
-	var views [selections][2]*view
-	for sel := range selections {
+	var views [streamKinds][2]*view
+	for sel := range streamKinds {
 		text := formText
 		if sel != selAll {
 			text = formBytes
@@ -42,12 +42,12 @@ func (e *Entry) newShown(l Looks) *shown {
 	return &shown{l, &views}
 }
 
-func (e *Entry) newView(sel selection, f form, marks bool) *view {
+func (e *Entry) newView(sel streams, f form, marks bool) *view {
 	return &view{ring: e.Ring, layout: layout{sel: sel, form: f, service: e.Name, marks: marks}}
 }
 
 // view returns the view that a file shows which is looked up now.
-func (e *Entry) view(sel selection, k fileKind) *view {
+func (e *Entry) view(sel streams, k fileKind) *view {
 	views := e.shown.Load().views
 	if k == seq {
 		return views[sel][1]
@@ -56,7 +56,12 @@ func (e *Entry) view(sel selection, k fileKind) *view {
 }
 
 // looks is how the service is shown now.
-func (e *Entry) looks() Looks { return e.shown.Load().Looks }
+func (e *Entry) looks() Looks {
+	if e.isAll() {
+		return e.fs.allLooks()
+	}
+	return e.shown.Load().Looks
+}
 
 // SetListFollow shows follow in listings from now on, or no longer does.
 func (s *Server) SetListFollow(shown bool) { s.list.Store(shown) }

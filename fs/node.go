@@ -15,6 +15,10 @@ type node struct {
 	e    *Entry
 	v    *view
 
+	span  *span  // nil if it shows what the ring has
+	order *order // nil if it shows one service
+	ino   uint64 // its inode number
+
 	cell *nodeCell // what is known of it when this process is gone; may be nil
 
 	// guarded by tree.mu
@@ -23,9 +27,11 @@ type node struct {
 	mu    sync.Mutex // guards all below
 	base  int64      // absolute position of byte 0
 	start pos        // the record byte 0 is in
-	told  int64      // the greatest size told of it
-	opens int
-	pins  pins // of current and seq
+	// reckoning is that of base.
+	reckoning uint32
+	told      int64 // the greatest size told of it
+	opens     int
+	pins      pins // of current and seq
 	// offset is a record and its offset, from which a node of another process
 	// finds out its place in the view; its number is 0 when that is known.
 	offset pos
@@ -69,6 +75,14 @@ func (n *node) settle() {
 }
 
 func (n *node) settleLocked() {
+	if n.order != nil {
+		n.order.begin()
+		n.told, n.pins.thaw = 0, false
+		n.shifted.Store(0)
+		n.reached.Store(0)
+		n.note()
+		return
+	}
 	head, end := n.v.catchUp()
 	n.told, n.pins.end = 0, end
 	if n.kind != follow {
@@ -77,7 +91,7 @@ func (n *node) settleLocked() {
 			head = p[0] // the ring went on before it was pinned
 		}
 	}
-	n.start, n.base = head, head.off
+	n.start, n.base, n.reckoning = head, head.off, head.reckoning
 	if c, ok := n.chunkLocked(head.Block); ok {
 		n.base = n.v.base(head, c)
 		c.Release()
@@ -93,11 +107,17 @@ func (n *node) settleLocked() {
 func (n *node) size() int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.order != nil {
+		return n.orderSizeLocked()
+	}
 	end := n.pins.end
 	if n.kind == follow {
-		_, end = n.v.catchUp()
+		_, end, _ = n.bounds()
 	} else if n.opens > 0 {
 		end = n.freezeLocked()
+	}
+	if n.span != nil {
+		return n.spanSizeLocked(end)
 	}
 	n.placeLocked()
 	n.told = max(n.told, end.off-n.base+n.shifted.Load(), n.reached.Load())
@@ -111,10 +131,13 @@ func (n *node) open() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.opens++
-	if n.opens == 1 && (n.kind == follow || len(n.pins.chunks) == 0) {
+	if n.opens == 1 && !n.past() && (n.kind == follow || n.order == nil && len(n.pins.chunks) == 0) {
 		n.settleLocked()
 	}
 }
+
+// past says that n begins at a point that was found when it was looked up.
+func (n *node) past() bool { return n.span != nil || n.order != nil && n.order.from != 0 }
 
 // opened is how many handles there are.
 func (n *node) opened() int {
@@ -164,8 +187,17 @@ func (n *node) atEnd() {
 // together with what was pinned before as long as that is less than another
 // ring full.
 func (n *node) freezeLocked() pos {
-	_, end := n.v.catchUp()
+	_, end, _ := n.bounds()
 	n.pins.thaw = false
+	if n.order != nil {
+		n.order.freeze()
+		return end
+	}
+	if n.span != nil {
+		n.pins.end = end
+		n.noteEnd()
+		return end
+	}
 	if end.off == n.pins.end.off && end.reckoning == n.pins.end.reckoning && len(n.pins.chunks) > 0 {
 		n.noteEnd()
 		return n.pins.end

@@ -15,6 +15,9 @@ func (t *tree) keepNode(n *node) {
 	t.state.fresh.Store(t.fresh)
 	if n.cell = t.state.nodes.take(); n.cell != nil {
 		n.cell.entry, n.cell.what = n.e.slot, uint64(n.v.sel)<<8|uint64(n.kind)
+		if n.cell.only, n.cell.ino = n.only(), 0; n.span != nil || n.order != nil {
+			n.cell.ino = n.ino
+		}
 		n.note()
 		n.cell.id.Store(n.id)
 	}
@@ -22,7 +25,7 @@ func (t *tree) keepNode(n *node) {
 
 // keepText is keepNode for a text.
 func (t *tree) keepText(x *text) {
-	if t.state == nil {
+	if t.state == nil || x.link {
 		return
 	}
 	t.state.fresh.Store(t.fresh)
@@ -101,6 +104,12 @@ func (n *node) note() {
 	}
 	c.seq, c.run = n.start.Seq, n.start.Run
 	c.how = uint64(n.start.open) | uint64(n.base-n.start.off)<<8
+	if sp := n.span; sp != nil && len(sp.lead) > 0 {
+		c.seq, c.how = sp.first, 0 // what it is told, it is told again
+	}
+	if n.order != nil {
+		c.seq, c.run = uint64(n.order.width), uint64(n.order.from)
+	}
 	c.told.Store(n.told)
 	n.noteEnd()
 }
@@ -164,6 +173,9 @@ func (h *handle) note() {
 
 // anchor is from where what is read at the offset next can be found.
 func (ps *pass) anchor(next int64) anchor {
+	if ps.m != nil {
+		return ps.m.anchor(next, ps.half && next == ps.next)
+	}
 	s := ps.stretch()
 	a := anchor{next: next, since: s.lines()}
 	at := ps.at

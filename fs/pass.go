@@ -27,7 +27,10 @@ type pass struct {
 	at        pos    // the record that what was read last ended in, or before
 	part      part   // of that record, if it was not read to its end
 	past      past
-	want      int // how much the read asked for that began the load
+	m         *merger // instead, where lines of several services are merged
+	want      int     // how much the read asked for that began the load
+	goal      int64   // the absolute position that it began at
+	back      bool    // he reads backwards
 
 	// hold keeps the block that a read begins in, so that a mark comes with
 	// lines behind it, however fast the ring drops. Only during read.
@@ -43,6 +46,9 @@ type stretch struct {
 	first uint64 // the first number of the last mark in told
 	base  int64  // the absolute position of offset 0, behind told
 	from  pos    // the record that comes behind told
+	// reckoning is that of its positions, 0 if they are none in a view.
+	reckoning uint32
+	exact     bool // its offsets are those that the node has found out
 }
 
 func (s *stretch) lines() int64 { return s.off + int64(len(s.told)) }
@@ -101,12 +107,20 @@ func (ps *pass) join(off int64) {
 func sameStretch(a, b stretch) bool { return a.id == b.id }
 
 // stop ends ps for good.
-func (ps *pass) stop() { ps.past.close(ps.h) }
+func (ps *pass) stop() {
+	ps.past.close(ps.h)
+	if ps.m != nil && !ps.past.loading {
+		ps.m.stop()
+	}
+}
 
 // read fills dst and returns how many bytes that were: 0 at the end. load
 // says that nothing can be read before lines have been loaded from disk. The
 // caller holds mu.
 func (ps *pass) read(dst []byte, q request) (n int, load bool) {
+	if ps.m != nil {
+		return ps.readMerged(dst, q)
+	}
 	defer ps.letGo()
 	s := ps.turn(q.off)
 	ps.half = ps.half && q.off == ps.next
@@ -118,6 +132,7 @@ func (ps *pass) read(dst []byte, q request) (n int, load bool) {
 	}
 	const tries = 3 // memory, disk, and memory again behind the lost lines
 	for range tries {
+		q.end, _ = ps.h.n.clip(q.end)
 		q.limit = ps.limit(q.end)
 		n, known := ps.readMemory(dst, q)
 		if known {
@@ -145,7 +160,7 @@ func (ps *pass) limit(end pos) int64 {
 	switch {
 	case !ps.lastStretch():
 		return ps.stretches[ps.cur+1].off + s.base
-	case s.from.reckoning == end.reckoning && !ps.past.feeding:
+	case s.reckoning == end.reckoning && s.reckoning != 0 && !ps.past.feeding:
 		return end.off
 	}
 	return math.MaxInt64
@@ -159,7 +174,8 @@ func (ps *pass) readMemory(dst []byte, q request) (n int, known bool) {
 	switch {
 	case ps.past.feeding:
 		return 0, false
-	case at > q.limit && q.off >= s.lines():
+	case at >= q.limit && q.off >= s.lines():
+		ps.arrive(at, q.end)
 		return 0, true
 	case at < q.limit && !ps.find(at):
 		return 0, false
@@ -192,10 +208,17 @@ func (ps *pass) turn(off int64) *stretch {
 		i--
 	}
 	s := &ps.stretches[i]
-	if s.id != ps.id || ps.at.off > max(off, s.lines())+s.base {
-		ps.cur, ps.id, ps.at, ps.part = i, s.id, s.from, part{}
-		ps.past.close(ps.h)
+	target := max(off, s.lines()) + s.base
+	if s.id != ps.id || ps.at.off > target {
+		same := ps.id == s.id
+		ps.back = same || ps != &ps.h.main
+		ps.cur, ps.id, ps.part = i, s.id, part{}
+		if !same || !ps.past.again(&ps.at, target) {
+			ps.at = s.from
+			ps.past.close(ps.h)
+		}
 	}
+	ps.jump(s, target)
 	return s
 }
 
@@ -210,7 +233,7 @@ func (ps *pass) begin(off int64, told []byte, first uint64, p pos, abs int64) {
 	h := ps.h
 	h.ids++
 	s := stretch{id: h.ids, off: off, told: told, first: first, from: p}
-	s.base = abs - s.lines()
+	s.base, s.reckoning = abs-s.lines(), p.reckoning
 	ps.stretches = append(ps.stretches[:keep], s)
 	if drop := len(ps.stretches) - maxStretches; drop > 0 {
 		ps.stretches = append(ps.stretches[:0], ps.stretches[drop:]...)
@@ -225,10 +248,13 @@ func (ps *pass) begin(off int64, told []byte, first uint64, p pos, abs int64) {
 // skipToEnd goes to the end, without a word of what is skipped: it is not
 // lost. It returns the offset of the end, told if that means nothing here.
 func (ps *pass) skipToEnd(told int64) int64 {
-	_, end := ps.h.n.v.catchUp()
+	if ps.m != nil {
+		return ps.endMerged(told)
+	}
+	_, end, _ := ps.h.n.bounds()
 	s := ps.turn(math.MaxInt64 >> 1)
 	off := max(told, ps.next, s.lines())
-	if s.from.reckoning != end.reckoning {
+	if s.reckoning != end.reckoning {
 		ps.past.close(ps.h)
 		ps.begin(off, nil, end.Seq, end, end.off)
 	} else if off = max(end.off-s.base, s.lines()); off > s.lines() {
@@ -243,24 +269,31 @@ func (ps *pass) skipToEnd(told int64) int64 {
 // to be loaded before that is known.
 func (ps *pass) ready(off int64) (ready, load bool) {
 	p := &ps.past
-	if p.loading {
+	if p.loading && (!p.early || p.closed || len(p.lines) == 0) {
 		return false, false
 	}
+	if ps.m != nil {
+		return ps.readyMerged(off)
+	}
+	head, end, _ := ps.h.n.bounds()
+	if p.feeding && len(p.lines) == 0 && p.err != nil && ps.at.Seq >= end.Seq && !ps.rejoin() {
+		return false, false // he waits for a record that is yet to come
+	}
 	if p.feeding {
-		ready = len(p.lines) > 0 || p.err != nil
+		ready = len(p.lines) > 0 || p.err != nil || p.got != nil
 		return ready, !ready
 	}
-	head, end := ps.h.n.v.catchUp()
 	s := ps.stretch()
 	switch at := off + s.base; {
 	case !ps.lastStretch() || off < s.lines():
 		return true, false
-	case s.from.reckoning == end.reckoning && at >= head.off:
+	case s.reckoning == end.reckoning && s.reckoning != 0 && (s.reckoning == head.reckoning && at >= head.off || at >= end.off):
 		return at < end.off, false
 	case ps.h.n.e.History == nil:
 		return true, false
 	}
 	p.feed()
+	ps.goal = off + s.base
 	return false, true
 }
 
@@ -294,7 +327,7 @@ func (ps *pass) find(abs int64) bool {
 		}
 	}
 	p, ok := ps.h.n.find(abs)
-	if !ok || p.reckoning != ps.stretch().from.reckoning {
+	if !ok || p.reckoning != ps.stretch().reckoning {
 		return false
 	}
 	ps.at = p
@@ -338,13 +371,17 @@ func (ps *pass) fillTold(dst []byte, off int64) int {
 // returns n, now with what it copied, and what is left of lines; more says
 // that they ended before dst and the limit did.
 func (ps *pass) copyLines(dst []byte, n int, q request, lines []byte) (_ int, rest []byte, more bool) {
-	l := &ps.h.n.v.layout
+	l, only := &ps.h.n.v.layout, ps.h.n.only()
 	s := record.Scanner{Buf: lines, Seq: ps.at.Seq, Run: ps.at.Run}
 	for ps.at.off < q.limit && ps.at.Seq < q.end.Seq {
 		before := s.Buf
 		rec, ok := s.Next()
 		if !ok {
 			return n, nil, true
+		}
+		if only > 0 && rec.Run > only {
+			ps.h.n.stopAt(rec.Seq)
+			return n, before, false
 		}
 		size := l.size(ps.at.open, &rec)
 		skip := int(q.off + int64(n) + ps.stretch().base - ps.at.off) // bytes of rec before what is asked
@@ -407,7 +444,9 @@ func (ps *pass) lose(q *request) {
 	land, end, ps.hold, ps.held = v.land()
 	abs := land.off
 	var next []byte
-	if ps.held {
+	if stop, past := ps.h.n.passes(&land, ps.at.Seq); past {
+		land, abs, end = stop, ps.at.off, stop
+	} else if ps.held {
 		abs, next = v.base(land, ps.hold), ps.hold.Data[land.Off:]
 	}
 	told, first := ps.unread(q.off)
@@ -435,10 +474,6 @@ func (ps *pass) unread(off int64) (told []byte, first uint64) {
 // tell appends to told that the numbers from first to land are lost. next is
 // stored lines that begin with the record at land: the mark is older than it.
 func (ps *pass) tell(told []byte, first uint64, land pos, next []byte) []byte {
-	stamp, ok := record.ParseStamp(next)
-	if !ok {
-		stamp = record.Stamp(time.Now().UnixNano())
-	}
 	v := ps.h.n.v
 	if ps.half && len(told) == 0 && v.form != formBytes {
 		told = append(told, '\n')
@@ -446,9 +481,16 @@ func (ps *pass) tell(told []byte, first uint64, land pos, next []byte) []byte {
 	if counted := max(first, ps.at.Seq); land.Seq > counted {
 		ps.h.n.e.readerLost.Add(land.Seq - counted)
 	}
-	if land.Seq > first && (v.form == formSeq || v.form == formText && v.marks) {
-		rec := record.Lost(stamp-1, land.Run, first, land.Seq-1)
-		told = v.write(told, 0, &rec)
+	if land.Seq > first {
+		told = v.lost(told, first, land.Seq-1, land.Run, next)
 	}
 	return told
+}
+
+// stampOf is the stamp that stored lines begin with, or that of now.
+func stampOf(lines []byte) record.Stamp {
+	if t, ok := record.ParseStamp(lines); ok {
+		return t
+	}
+	return record.Stamp(time.Now().UnixNano())
 }

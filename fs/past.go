@@ -15,6 +15,25 @@ type History interface {
 	// From returns a reader that begins with the first record there still is
 	// whose number is seq or greater.
 	From(seq uint64) (HistoryReader, error)
+	// Find returns the number of the first record with the stamp t or later; ok
+	// is false if there is none.
+	Find(t record.Stamp) (seq uint64, ok bool, err error)
+	// Runs returns the runs of which there are records, oldest first.
+	Runs() ([]Run, error)
+	// Run returns one of them; ok is false if there is none of it.
+	Run(run uint64) (r Run, ok bool, err error)
+	// Parts measures the records that begin with the numbers from to to-1, in
+	// pieces that From finds at once. Where numbers are missing between two
+	// pieces, they cannot be had; within a piece, its sizes count the mark that
+	// readers get in their place.
+	Parts(from, to uint64) ([]Part, error)
+}
+
+// A Part is records of a History that follow each other.
+type Part struct {
+	First, Next uint64 // number of the first record, and of that behind the last
+	Run         uint64 // in force at the first
+	Sizes       record.Sizes
 }
 
 // A HistoryReader reads records in order. One caller at a time.
@@ -43,8 +62,10 @@ type past struct {
 	kept       *atomic.Int64 // counts readers, this one too; nil if it does not
 	first, run uint64        // of lines
 	lines      []byte        // loaded and not yet read
+	piece      piece         // all that was loaded, for who reads backwards
 	err        error         // of the last load: io.EOF at the end
 	held       uint64        // the first number in the ring before that load
+	ahead
 }
 
 func (p *past) feed() { p.feeding = true }
@@ -58,6 +79,8 @@ func (p *past) close(h *handle) {
 	if r := p.reader; r != nil {
 		h.n.e.fs.later(func() { _ = r.Close() }) // it was only read from
 	}
+	p.piece.drop()
+	p.ahead.drop()
 	if p.kept != nil {
 		p.kept.Add(-1)
 	}
@@ -70,30 +93,46 @@ func (p *past) close(h *handle) {
 // are nowhere.
 func (ps *pass) readPast(dst []byte, q request) (n int, load, known bool) {
 	p := &ps.past
-	if p.loading {
+	if p.loading && (!p.early || p.closed) {
 		return 0, true, false
 	}
+	ps.goal = max(q.off, ps.stretch().lines()) + ps.stretch().base
 	if !p.feeding {
 		p.feed()
 		return 0, true, false
 	}
+	n = ps.copyLoaded(dst, q)
+	for n == 0 && len(p.lines) == 0 && p.next() {
+		n = ps.copyLoaded(dst, q)
+	}
+	switch {
+	case n > 0:
+		ps.h.n.reachFed(q.off + int64(n))
+		ps.h.n.e.fs.wantAhead(ps)
+		return n, false, true
+	case p.loading:
+		return 0, true, false
+	}
+	q.end, _ = ps.h.n.clip(q.end)
+	return ps.pastLines(q)
+}
+
+// copyLoaded copies what the reader is told, and then from what was loaded.
+func (ps *pass) copyLoaded(dst []byte, q request) (n int) {
+	p := &ps.past
 	n = ps.fillTold(dst, q.off)
 	if len(p.lines) > 0 && ps.misses() {
 		if n > 0 {
-			return n, false, true
+			return n
 		}
 		ps.skip(q.off)
 		n = ps.fillTold(dst, q.off)
 	}
 	if len(p.lines) > 0 && n < len(dst) {
 		n, p.lines, _ = ps.copyLines(dst, n, q, p.lines)
-		p.first = ps.at.Seq
+		p.first, p.run = ps.at.Seq, ps.at.Run
 	}
-	if n > 0 {
-		ps.h.n.reach(q.off + int64(n) + maxLoad)
-		return n, false, true
-	}
-	return ps.pastLines(q)
+	return n
 }
 
 // pastLines is readPast when there is no line left of what was loaded.
@@ -135,10 +174,25 @@ func (ps *pass) misses() bool {
 
 // skip tells the reader what is missing before the lines that were loaded.
 func (ps *pass) skip(off int64) {
-	p := &ps.past
+	p, s := &ps.past, ps.stretch()
 	land := pos{Cursor: ring.Cursor{Seq: p.first, Run: p.run}, off: ps.at.off}
+	if stop, past := ps.h.n.passes(ps.landing(), ps.at.Seq); past {
+		stop.off, land = land.off, stop
+	}
+	exact := s.exact
+	if at := ps.at.off - s.base; s.exact && ps.part == (part{}) && at < off && at >= s.lines() {
+		off = at // the mark is where it belongs: the read began behind that
+	}
 	told, first := ps.unread(off)
 	ps.begin(off, ps.tell(told, first, land, p.lines), first, land, land.off)
+	ps.stretch().exact = exact && ps.h.n.isAt(land.Seq, ps.stretch().lines())
+}
+
+// landing is the first record that was loaded.
+func (ps *pass) landing() *pos {
+	s := record.Scanner{Buf: ps.past.lines, Seq: ps.past.first, Run: ps.past.run}
+	rec, _ := s.Next()
+	return &pos{Cursor: ring.Cursor{Seq: rec.Seq, Run: rec.Run}}
 }
 
 // caughtUp says that the ring has what comes next, with some room before it
@@ -156,7 +210,15 @@ func (ps *pass) rejoin() bool {
 	if !ok {
 		return false
 	}
-	abs := p.off
+	s, abs := ps.stretch(), p.off
+	if s.reckoning == p.reckoning && s.reckoning != 0 && p.off == ps.at.off && p.open == ps.at.open {
+		if c != nil {
+			c.Release()
+		}
+		ps.past.close(ps.h)
+		ps.past.rejoined, ps.at = true, p // the stretch goes on
+		return true
+	}
 	var told []byte
 	if c != nil {
 		abs = v.base(p, *c)
@@ -165,9 +227,10 @@ func (ps *pass) rejoin() bool {
 		}
 		c.Release()
 	}
-	off := ps.at.off - ps.stretch().base
+	off, exact := ps.at.off-s.base, s.exact
 	ps.past.close(ps.h)
 	ps.past.rejoined = true
 	ps.begin(off, told, p.Seq, p, abs)
+	ps.stretch().exact = exact
 	return true
 }

@@ -3,7 +3,6 @@ package fs
 import (
 	"bytes"
 	"syscall"
-	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -16,31 +15,6 @@ type raw struct {
 	s                  *Server
 }
 
-// Lookup finds name in a directory.
-func (r *raw) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	d, ok := r.s.tree.dir(in.NodeId)
-	switch {
-	case !ok:
-		return stale
-	case d.e == nil:
-		return r.lookupRoot(name, out)
-	case d.sel == selAll && (name == dirNames[selOut] || name == dirNames[selErr]):
-		sel := selOut
-		if name == dirNames[selErr] {
-			sel = selErr
-		}
-		out.NodeId = d.e.dirID(sel)
-		r.dirAttr(directory{d.e, sel}, &out.Attr)
-		return fuse.OK
-	}
-	for k, n := range fileNames {
-		if n == name {
-			return r.lookupFile(d, fileKind(k), out)
-		}
-	}
-	return noEntry
-}
-
 func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 	switch name {
 	case statusName:
@@ -49,12 +23,13 @@ func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 		return r.lookupText(r.s.text(ignoreIno), out)
 	}
 	e := r.s.tree.entry(name)
+	if name == allName {
+		e = r.s.all
+	}
 	if e == nil {
 		return noEntry
 	}
-	out.NodeId = e.dirID(selAll)
-	r.dirAttr(directory{e: e}, &out.Attr)
-	return fuse.OK
+	return r.lookupDir(nil, directory{e: e}, out)
 }
 
 // text is the content that the file has now.
@@ -74,32 +49,14 @@ func (r *raw) lookupText(x *text, out *fuse.EntryOut) fuse.Status {
 	return fuse.OK
 }
 
-// lookupPins is how long a file that was looked up and not opened pins lines.
-const lookupPins = time.Second
-
-func (r *raw) lookupFile(d directory, k fileKind, out *fuse.EntryOut) fuse.Status {
-	n := &node{kind: k, e: d.e, v: d.e.view(d.sel, k)}
-	n.settle()
-	if k != follow {
-		// The kernel remembers the last lookup of a name for as long as it
-		// likes; who wants to read opens the file at once.
-		time.AfterFunc(lookupPins, n.letGo)
-	}
-	r.s.tree.addNode(n)
-	out.NodeId = n.id
-	r.fileAttr(n, n.size(), &out.Attr)
-	return fuse.OK
-}
-
 // Forget takes lookups off a node.
 func (r *raw) Forget(id, lookups uint64) { r.s.tree.forget(id, lookups) }
 
 // GetAttr tells size and time of a node as they are now. With a handle it is
 // SEEK_END that asks, for the end as that handle sees it.
-func (r *raw) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (r *raw) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	if d, ok := r.s.tree.dir(in.NodeId); ok {
-		r.dirAttr(d, &out.Attr)
-		return fuse.OK
+		return r.dirAttr(cancel, d, &out.Attr)
 	}
 	n, x := r.s.tree.node(in.NodeId)
 	switch {
@@ -193,49 +150,24 @@ func (r *raw) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fus
 	return fuse.OK
 }
 
-// A listing is an open directory.
-type listing []fuse.DirEntry
-
 // OpenDir takes the names as they are now.
-func (r *raw) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+func (r *raw) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	d, ok := r.s.tree.dir(in.NodeId)
 	if !ok {
 		return stale
 	}
-	out.Fh = r.s.tree.addHandle(r.list(d), in.Unique)
-	return fuse.OK
-}
-
-func (r *raw) list(d directory) listing {
-	id := uint64(rootID)
-	if d.e != nil {
-		id = d.e.dirID(d.sel)
+	l, st := r.list(cancel, d)
+	if st == fuse.OK {
+		out.Fh = r.s.tree.addHandle(l, in.Unique)
 	}
-	l := listing{{Mode: syscall.S_IFDIR, Name: ".", Ino: id}, {Mode: syscall.S_IFDIR, Name: "..", Ino: rootID}}
-	if d.e == nil {
-		l = append(l, fuse.DirEntry{Mode: syscall.S_IFREG, Name: ignoreName, Ino: ignoreIno},
-			fuse.DirEntry{Mode: syscall.S_IFREG, Name: statusName, Ino: statusIno})
-		for _, e := range r.s.tree.names() {
-			l = append(l, fuse.DirEntry{Mode: syscall.S_IFDIR, Name: e.Name, Ino: e.dirID(selAll)})
-		}
-		return l
-	}
-	for k, name := range fileNames {
-		if fileKind(k) != follow || r.s.list.Load() {
-			l = append(l, fuse.DirEntry{Mode: syscall.S_IFREG, Name: name, Ino: d.e.fileIno(d.sel, fileKind(k))})
-		}
-	}
-	for sel := selOut; d.sel == selAll && sel < selections; sel++ {
-		l = append(l, fuse.DirEntry{Mode: syscall.S_IFDIR, Name: dirNames[sel], Ino: d.e.dirID(sel)})
-	}
-	return l
+	return st
 }
 
 // ReadDir lists from the offset on: the index of the next name.
-func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+func (r *raw) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	l, ok := r.s.tree.handle(in.Fh).(listing)
 	if !ok {
-		if l, ok = r.listAnew(in.NodeId, in.Fh); !ok {
+		if l, ok = r.listAnew(cancel, in.NodeId, in.Fh); !ok {
 			return fuse.EBADF
 		}
 	}

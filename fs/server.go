@@ -50,6 +50,8 @@ type Server struct {
 	born    time.Time
 	list    atomic.Bool // follow is shown in listings
 	tree    *tree
+	all     *Entry        // what all services say
+	changes atomic.Uint64 // of the services that there are
 	waits   waits
 	pollers pollers
 	writers writers
@@ -58,6 +60,9 @@ type Server struct {
 	dev     device
 	jobs    jobs
 	kept    atomic.Int64 // readers whose file stays open between loads
+	bigs    bigBuffers
+	pieces  atomic.Int64 // what is kept for those who read backwards
+	asks    jobs         // what lookups ask of the disk
 
 	protocol  protocol
 	served    sync.Once
@@ -138,6 +143,7 @@ func newServer(o Options, dir string, fd int) *Server {
 		dev:     device{fd: fd, log: o.Log}, done: make(chan struct{}),
 	}
 	s.list.Store(o.ListFollow)
+	s.all = newAll(s)
 	s.limiter = limiter{limits: o.Limits, services: map[*Entry]int{}, users: map[uint32]int{}}
 	return s
 }
@@ -198,6 +204,7 @@ func (s *Server) Add(svc Service) (*Entry, error) {
 	e := newEntry(svc, s, slot)
 	e.cell = cell
 	t.entries[svc.Name], t.slots[slot] = e, e
+	s.changes.Add(1)
 	return e, nil
 }
 
@@ -209,12 +216,14 @@ func (s *Server) Remove(name string) {
 	e := s.tree.entries[name]
 	delete(s.tree.entries, name)
 	if e != nil {
+		s.changes.Add(1)
 		delete(s.tree.slots, e.slot)
 		s.tree.giveEntry(e.cell)
 	}
 	s.tree.mu.Unlock()
 	if e != nil {
 		e.end()
+		s.wakeReadersOfAll()
 		// The kernel takes it when nobody is changing the root, which may be who
 		// waits for us: mkdir, rmdir.
 		go s.dev.notifyEntry(rootID, name)
@@ -242,6 +251,7 @@ func (s *Server) Close() error {
 		for _, e := range s.tree.names() {
 			e.end()
 		}
+		s.all.end()
 		s.serve() // an adopted tree may not have been resumed
 		ours, err := unmountSoon(s.dir, s.mounted)
 		if err != nil {

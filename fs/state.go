@@ -16,22 +16,24 @@ import (
 // Whenever this process is killed, the next one finds what was before a change
 // or what is after it: the word that puts it in force is stored last.
 //
-// It has a head, and three tables of cells. A cell whose first word is 0 is
+// It has a head, and four tables of cells. A cell whose first word is 0 is
 // free.
 const (
-	stateMagic = "logfs\x00m3" // changes with the format of the state and of requests
+	stateMagic = "logfs\x00m4" // changes with the format of the state and of requests
 	headRoom   = 16 << 10
 
 	maxEntryCells  = 1 << 14
 	maxNodeCells   = 1 << 18
 	maxHandleCells = 1 << 18
+	maxDirCells    = 1 << 16
 
 	entriesAt = headRoom
 	nodesAt   = entriesAt + maxEntryCells*int(unsafe.Sizeof(entryCell{}))
 	handlesAt = nodesAt + maxNodeCells*int(unsafe.Sizeof(nodeCell{}))
+	dirsAt    = handlesAt + maxHandleCells*int(unsafe.Sizeof(handleCell{}))
 
 	// StateSize is the size of the memory. What is not used takes none.
-	StateSize = handlesAt + maxHandleCells*int(unsafe.Sizeof(handleCell{}))
+	StateSize = dirsAt + maxDirCells*int(unsafe.Sizeof(dirCell{}))
 )
 
 type stateHead struct {
@@ -39,7 +41,7 @@ type stateHead struct {
 	slot   atomic.Uint64    // given out last, as are the two following
 	fresh  atomic.Uint64    // of node ids
 	fh     atomic.Uint64    // of handles
-	used   [3]atomic.Uint64 // cells of each table that have ever been taken
+	used   [4]atomic.Uint64 // cells of each table that have ever been taken
 	init   [256]byte        // the kernel's first request
 	device [64]byte         // of the mount; ends with NUL, as do the two following
 	dir    [4096]byte       // as it was given
@@ -64,7 +66,17 @@ type nodeCell struct {
 	// The record that byte 0 is in, the run there, and what else byte 0 is
 	// known by: see nodeCell.begins.
 	seq, run, how uint64
+	only          uint64        // the run selected, 0 for all
+	ino           uint64        // if it is of a selection that reaches into the past; else 0
 	end           atomic.Uint64 // number behind what a pass over current sees; 0 if the next is to begin
+}
+
+// A dirCell is a directory whose id is not made of what it is.
+type dirCell struct {
+	id      atomic.Uint64
+	lookups atomic.Uint64
+	entry   uint64    // the slot of its service
+	path    [104]byte // of its place; ends with NUL
 }
 
 // A handleCell is an open node or text.
@@ -103,6 +115,7 @@ type state struct {
 	entries table[entryCell]
 	nodes   table[nodeCell]
 	handles table[handleCell]
+	dirs    table[dirCell]
 }
 
 // openState maps memory of StateSize bytes. It stays mapped until the process
@@ -115,7 +128,8 @@ func openState(f *os.File) (*state, error) {
 	s := &state{stateHead: (*stateHead)(unsafe.Pointer(&mem[0]))}
 	s.entries.init(mem[entriesAt:nodesAt], &s.used[0])
 	s.nodes.init(mem[nodesAt:handlesAt], &s.used[1])
-	s.handles.init(mem[handlesAt:], &s.used[2])
+	s.handles.init(mem[handlesAt:dirsAt], &s.used[2])
+	s.dirs.init(mem[dirsAt:], &s.used[3])
 	return s, nil
 }
 
@@ -140,6 +154,7 @@ func (s *state) begin(init []byte, device, dir, real string, wait int64) error {
 func (s *state) check() error {
 	for _, t := range []struct{ used, size uint64 }{
 		{s.used[0].Load(), maxEntryCells}, {s.used[1].Load(), maxNodeCells}, {s.used[2].Load(), maxHandleCells},
+		{s.used[3].Load(), maxDirCells},
 	} {
 		if t.used > t.size {
 			return errUnknownState

@@ -161,7 +161,12 @@ func (s *Server) restore() {
 		delete(t.known, name)
 		t.giveEntry(c)
 	}
-	nodes, handles := t.state.nodes.all(), t.state.handles.all()
+	nodes, handles, dirs := t.state.nodes.all(), t.state.handles.all(), t.state.dirs.all()
+	for i := range dirs {
+		if c := &dirs[i]; c.id.Load() == 0 || !t.restoreDir(c) {
+			t.giveDir(c)
+		}
+	}
 	for i := range nodes {
 		if c := &nodes[i]; c.id.Load() == 0 || !s.restoreNode(c) {
 			t.giveNode(c)
@@ -184,22 +189,32 @@ func (s *Server) restoreNode(c *nodeCell) bool {
 		t.texts[id] = x
 		return true
 	}
-	e, sel, kind := t.slots[c.entry], selection(c.what>>8), fileKind(c.what)
-	if e == nil || sel >= selections || kind >= fileKinds {
+	if c.entry == 0 {
 		return false
 	}
-	n := restoredNode(e, sel, kind, c)
+	e, sel, kind := t.slots[c.entry], streams(c.what>>8), fileKind(c.what)
+	if e == nil || sel >= streamKinds || kind >= fileKinds {
+		return false
+	}
+	n := s.restoredNode(e, sel, kind, c)
 	n.id, n.lookups = id, 1
 	t.nodes[id] = n
 	return true
 }
 
-func restoredNode(e *Entry, sel selection, kind fileKind, c *nodeCell) *node {
-	n := &node{kind: kind, e: e, v: e.view(sel, kind), cell: c, start: c.begins(), told: c.told.Load()}
+func (s *Server) restoredNode(e *Entry, sel streams, kind fileKind, c *nodeCell) *node {
+	n := &node{kind: kind, e: e, v: e.view(sel, kind), cell: c, ino: c.ino, start: c.begins(), told: c.told.Load()}
 	end := c.end.Load()
 	n.pins.end.Seq, n.pins.thaw = end, end == 0
 	n.shifted.Store(math.MinInt64 / 2) // until its place is known
 	n.offset = n.start
+	if e.isAll() {
+		n.restoreOrder(s.newOrder(sel, kind))
+	} else if c.ino == 0 {
+		n.ino = e.fileIno(&fixed[sel], kind)
+	} else {
+		n.span = restoredSpan(c)
+	}
 	return n
 }
 
@@ -235,6 +250,9 @@ func (s *Server) restoreHandle(c *handleCell) bool {
 		return false
 	}
 	h := newRestored(n, c)
+	if n.span != nil {
+		n.measureLater()
+	}
 	if n.kind == follow {
 		h.seat = s.seatAgain(n.e, c.uid)
 		if c.pid > 0 {
@@ -261,18 +279,22 @@ func newRestored(n *node, c *handleCell) *handle {
 	a := c.at[flags&flagSecond]
 	h := &handle{n: n, cell: c, next: a.next, ahead: c.ahead.Load(), kh: c.kh,
 		seekEnd: flags&flagSeekEnd != 0, polled: flags&flagPolled != 0}
-	h.main = pass{h: h, at: n.start, next: a.next, stretches: []stretch{{from: n.start}}}
+	h.main = pass{h: h, at: n.start, next: a.next, stretches: []stretch{{from: n.start, exact: n.span != nil}}}
 	h.last = &h.main
-	if at := a.pos(); at.Seq > n.start.Seq {
+	if n.order != nil {
+		h.main.restoreMerger(&a)
+	} else if at := a.pos(); at.Seq > n.start.Seq {
 		h.main.begin(max(at.off, 0), nil, at.Seq, at, max(at.off, 0))
+		h.main.stretch().exact = n.span != nil
 	}
 	h.main.half = a.half()
 	n.opens++
 	if n.kind == follow {
 		n.e.readers.Add(1)
 	}
-	if a.seq > n.offset.Seq {
+	if n.order == nil && a.seq > n.offset.Seq {
 		n.offset = a.pos()
+		n.moveAnchor()
 	}
 	return h
 }
@@ -281,12 +303,15 @@ func newRestored(n *node, c *handleCell) *handle {
 // has him fed from disk, if not. Back to the offset since, the ring has what he
 // has read before, too.
 func (h *handle) findPlace(since int64) {
+	if h.n.order != nil {
+		return
+	}
 	ps, v := &h.main, h.n.v
 	ps.past.feed()
 	first, next := v.ring.Bounds()
 	switch {
 	case ps.at.Seq < first:
-		h.n.reach(h.next + maxLoad) // for a poller to read at all
+		h.n.reachFed(h.next) // for a poller to read at all
 	case ps.at.Seq > next:
 		h.late, h.n.late = next, next
 	}
@@ -345,9 +370,12 @@ func (s *Server) sweep() {
 	for id := range s.tree.texts {
 		ids = append(ids, id)
 	}
+	for id := range s.tree.dirs {
+		ids = append(ids, id)
+	}
 	s.tree.mu.Unlock()
 	for _, id := range ids {
-		if id > s.inherited {
+		if id&^uint64(firstDir) > s.inherited {
 			continue
 		}
 		if err := s.dev.notify(notifyInval, id, math.MaxUint64, 0); errors.Is(err, syscall.ENOENT) {
@@ -390,12 +418,15 @@ func (s *Server) readLeft() (fuse.ReadResult, fuse.Status) {
 
 // listAnew lists a directory that was opened when another process had the
 // mount.
-func (r *raw) listAnew(id, fh uint64) (listing, bool) {
+func (r *raw) listAnew(cancel <-chan struct{}, id, fh uint64) (listing, bool) {
 	d, ok := r.s.tree.dir(id)
 	if !ok || !r.s.adopted {
 		return nil, false
 	}
-	l := r.list(d)
+	l, st := r.list(cancel, d)
+	if st != fuse.OK {
+		return nil, false
+	}
 	r.s.tree.mu.Lock()
 	defer r.s.tree.mu.Unlock()
 	r.s.tree.handles[fh] = l

@@ -50,7 +50,7 @@ func refilled(r *ring.Ring, first uint64) *ring.Ring {
 func TestTakeoverAnywhere(t *testing.T) {
 	for seed := range int64(300) {
 		rnd := rand.New(rand.NewSource(seed))
-		sel, kind := selection(rnd.Intn(int(selections))), fileKind(rnd.Intn(int(fileKinds)))
+		sel, kind := streams(rnd.Intn(int(streamKinds))), fileKind(rnd.Intn(int(fileKinds)))
 		e := newTestEntry(ring.Limits{})
 		e.fs = &Server{}
 		appendRandom(e.Ring, rnd, 1+rnd.Intn(100))
@@ -88,7 +88,7 @@ func TestTakeoverAnywhere(t *testing.T) {
 		first := anchor.seq - uint64(rnd.Int63n(int64(anchor.seq)))
 		r2 := refilled(e.Ring, first)
 		e2 = newEntry(Service{Name: "web", Ring: r2, Looks: Looks{Marks: true}}, e2.fs, 1)
-		n2 := restoredNode(e2, sel, kind, n.cell)
+		n2 := e.fs.restoredNode(e2, sel, kind, n.cell)
 		h2 := newRestored(n2, h.cell)
 		h2.findPlace(anchor.since)
 		n2.atEnd()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"logfs/ring"
+	"logfs/ring/record"
 )
 
 // The numbers of the nodes that are always there. Below firstFresh a node id
@@ -34,7 +35,7 @@ const (
 var fileNames = [fileKinds]string{"current", "follow", "seq"}
 
 // dirNames are the directories in the directory of a service.
-var dirNames = [selections]string{selOut: "stdout", selErr: "stderr"}
+var dirNames = [streamKinds]string{selOut: "stdout", selErr: "stderr"}
 
 // A Service is what is shown of one service.
 type Service struct {
@@ -47,6 +48,10 @@ type Service struct {
 	History History
 	// Sink captures what is written to current; nil refuses that.
 	Sink Sink
+	// Due returns the least stamp that what the service says next can have, if
+	// the ring does not have it when Due is called; now is the time then. It
+	// waits for nothing. If it is nil, nobody knows.
+	Due func(now record.Stamp) record.Stamp
 }
 
 // An Entry is a service in the tree.
@@ -62,6 +67,10 @@ type Entry struct {
 	readerLost atomic.Uint64
 	refused    atomic.Uint64 // opens of follow, over a limit
 	unpins     atomic.Uint64 // readers who lost their pins, over pinLimit
+	runs       knownRuns
+
+	joined uint64 // the next number when it was added
+	merged mergedViews
 
 	waiting
 	pinning []*node // nodes that pin blocks, oldest first; guarded by waiting.mu
@@ -69,6 +78,7 @@ type Entry struct {
 
 func newEntry(s Service, fs *Server, slot uint64) *Entry {
 	e := &Entry{Service: s, fs: fs, slot: slot}
+	_, e.joined = s.Ring.Bounds()
 	e.shown.Store(e.newShown(s.Looks))
 	return e
 }
@@ -76,14 +86,11 @@ func newEntry(s Service, fs *Server, slot uint64) *Entry {
 // ringBytes is how many bytes the ring may hold.
 func (e *Entry) ringBytes() int { return int(e.Ring.Limits().Bytes) }
 
-func (e *Entry) dirID(sel selection) uint64 { return e.slot<<slotShift | uint64(sel) }
-
-func (e *Entry) fileIno(sel selection, k fileKind) uint64 {
-	return e.slot<<slotShift | 16*(uint64(sel)+1) + uint64(k)
-}
-
 // changed is the time of the last line.
 func (e *Entry) changed() time.Time {
+	if e.isAll() {
+		return e.fs.lastLine()
+	}
 	if t := e.Ring.Last(); t != 0 {
 		return time.Unix(0, int64(t))
 	}
@@ -136,12 +143,6 @@ func (e *Entry) dropPinningLocked(n *node) {
 	}
 }
 
-// A directory is what a directory's node id stands for.
-type directory struct {
-	e   *Entry // nil for the root
-	sel selection
-}
-
 // tree holds what node ids and handles stand for.
 type tree struct {
 	mu      sync.Mutex // guards all below; nothing else is locked under it
@@ -151,7 +152,9 @@ type tree struct {
 	fresh   uint64 // likewise, of node ids
 	nodes   map[uint64]*node
 	texts   map[uint64]*text
-	handles map[uint64]any // *handle, *text or listing
+	dirs    map[uint64]*dir
+	paths   map[dirKey]*dir // the same
+	handles map[uint64]any  // *handle, *text or listing
 	fh      uint64
 
 	state *state                 // nil: no other process will go on with the mount
@@ -166,13 +169,14 @@ type text struct {
 	lookups uint64
 	changed time.Time
 	cell    *nodeCell
+	link    bool // it is a symbolic link
 }
 
 func newTree() *tree {
 	return &tree{
 		entries: map[string]*Entry{}, slots: map[uint64]*Entry{}, fresh: firstFresh,
 		nodes: map[uint64]*node{}, texts: map[uint64]*text{}, handles: map[uint64]any{},
-		cells: map[uint64]*handleCell{},
+		dirs: map[uint64]*dir{}, paths: map[dirKey]*dir{}, cells: map[uint64]*handleCell{},
 	}
 }
 
@@ -192,17 +196,6 @@ func (t *tree) entry(name string) *Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.entries[name]
-}
-
-// dir returns the directory with that node id.
-func (t *tree) dir(id uint64) (directory, bool) {
-	if id == rootID {
-		return directory{}, true
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e, sel := t.slots[id>>slotShift], selection(id&(1<<slotShift-1))
-	return directory{e: e, sel: sel}, e != nil && sel < selections && id < firstFresh
 }
 
 // addNode gives n a fresh id, known to the kernel by one lookup.
@@ -232,6 +225,10 @@ func (t *tree) node(id uint64) (*node, *text) {
 
 // forget takes lookups off the node with that id, and drops it at 0.
 func (t *tree) forget(id, lookups uint64) {
+	if id >= firstDir {
+		t.forgetDir(id, lookups)
+		return
+	}
 	if n := t.unlook(id, lookups); n != nil {
 		n.letGo()
 	}

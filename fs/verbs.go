@@ -18,6 +18,8 @@ func (s *Server) mayWait(hdr *fuse.InHeader, in []byte) bool {
 	switch hdr.Opcode {
 	case opSetAttr, opMkdir, opRmdir, opFsync:
 		return true
+	case opLookup, opGetAttr, opOpenDir:
+		return s.asksOf(hdr.NodeId)
 	case opOpen:
 		if len(in) < int(unsafe.Sizeof(fuse.OpenIn{})) {
 			return false
@@ -66,7 +68,7 @@ func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *
 
 // Rmdir removes a service.
 func (r *raw) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	if in.NodeId != rootID || r.s.opts.Remove == nil {
+	if in.NodeId != rootID || name == allName || r.s.opts.Remove == nil {
 		return refused
 	}
 	return await(cancel, verbPatience, func() error { return r.s.opts.Remove(name) })
@@ -106,7 +108,7 @@ func (r *raw) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.Attr
 }
 
 func (r *raw) setAccess(cancel <-chan struct{}, d directory, in *fuse.SetAttrIn) fuse.Status {
-	if d.e == nil || d.sel != selAll || d.e.Sink == nil || in.Valid&setOwner == 0 || in.Valid&setTimes&^fuse.FATTR_CTIME != 0 {
+	if d.e == nil || d.path != "" || d.e.Sink == nil || in.Valid&setOwner == 0 || in.Valid&setTimes&^fuse.FATTR_CTIME != 0 {
 		return refused
 	}
 	var a Access
@@ -131,7 +133,7 @@ func (r *raw) setAccess(cancel <-chan struct{}, d directory, in *fuse.SetAttrIn)
 func (r *raw) truncate(cancel <-chan struct{}, in *fuse.SetAttrIn) fuse.Status {
 	n, _ := r.s.tree.node(in.NodeId)
 	switch {
-	case n == nil || n.kind != current || n.e.Sink == nil, in.Valid&setOwner != 0:
+	case n == nil || !n.writable(), in.Valid&setOwner != 0:
 		return refused
 	case in.Valid&fuse.FATTR_SIZE == 0:
 		return fuse.OK

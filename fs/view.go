@@ -8,18 +8,18 @@ import (
 	"logfs/ring/record"
 )
 
-// A selection says which records of a service a directory shows.
-type selection uint8
+// streams says of which streams a directory shows the lines.
+type streams uint8
 
 const (
-	selAll selection = iota
+	selAll streams = iota
 	selOut
 	selErr
-	selections
+	streamKinds
 )
 
 // takes says whether records of kind k are in the selection.
-func (s selection) takes(k record.Kind) bool {
+func (s streams) takes(k record.Kind) bool {
 	switch s {
 	case selOut:
 		return k == record.Out
@@ -40,10 +40,15 @@ const (
 
 // layout is all that decides which bytes a view has.
 type layout struct {
-	sel     selection
+	sel     streams
 	form    form
 	service string
 	marks   bool // marks are shown in the text form
+	// prefix comes before every line of the text form where the lines of
+	// several services are.
+	prefix string
+	// keyed has positions tell the key of the record before them, see merge.go.
+	keyed bool
 }
 
 // shows says whether rec has bytes in this layout.
@@ -55,10 +60,14 @@ func (l *layout) shows(rec *record.Record) bool {
 }
 
 // breaks says whether rec ends a line of another stream that was left open:
-// the text form then puts a newline before it.
+// the text form then puts a newline before it. Where one stream is shown, only
+// marks do that.
 func (l *layout) breaks(open record.Kind, rec *record.Record) bool {
-	return l.form == formText && open != 0 && open != rec.Kind
+	return l.form == formText && open != 0 && open != rec.Kind && (l.sel == selAll || rec.Kind == record.Mark)
 }
+
+// begins says whether a shown line begins with rec.
+func (l *layout) begins(open record.Kind, rec *record.Record) bool { return open != rec.Kind }
 
 // size is how many bytes rec has when a line of the stream open is unfinished
 // before it.
@@ -71,6 +80,9 @@ func (l *layout) size(open record.Kind, rec *record.Record) (n int) {
 	}
 	switch l.form {
 	case formText:
+		if l.begins(open, rec) {
+			n += len(l.prefix)
+		}
 		return n + rec.TextLen(l.service)
 	case formBytes:
 		return n + rec.BytesLen()
@@ -88,6 +100,9 @@ func (l *layout) write(dst []byte, open record.Kind, rec *record.Record) []byte 
 	}
 	switch l.form {
 	case formText:
+		if l.begins(open, rec) {
+			dst = append(dst, l.prefix...)
+		}
 		return rec.AppendText(dst, l.service)
 	case formBytes:
 		return rec.AppendBytes(dst)
@@ -112,12 +127,17 @@ type pos struct {
 	// same reckoning. It is 0 where off is not a position in a view, and Block
 	// and Off say nothing.
 	reckoning uint32
+	key       record.Stamp // of the record before, if the layout is keyed
 }
 
 // step moves p over rec, whose stored line takes n bytes.
 func (p *pos) step(l *layout, rec *record.Record, n int) {
-	p.off += int64(l.size(p.open, rec))
-	if l.sel.takes(rec.Kind) {
+	size := l.size(p.open, rec)
+	if l.keyed && l.ranks(rec, size) {
+		p.key = l.key(p.key, p.open, rec)
+	}
+	p.off += int64(size)
+	if l.sel.takes(rec.Kind) || l.breaks(p.open, rec) {
 		p.open = l.after(rec)
 	}
 	p.Off += n
@@ -136,6 +156,7 @@ type view struct {
 	head   pos        // the oldest record held
 	end    pos        // behind the newest record measured
 	begun  bool
+	runs   []ringRun // that the ring has records of, oldest first, and some before
 	// reckoning is that of all positions from now on. A new one begins when
 	// the size of records had to be guessed, see restartLocked.
 	reckoning uint32
@@ -174,7 +195,11 @@ func (v *view) restartLocked(oldest ring.Cursor) {
 		at.off, at.open = v.end.off, v.end.open
 	}
 	at.reckoning = v.reckoning
+	if at.reckoning != v.end.reckoning {
+		v.runs = v.runs[:0]
+	}
 	v.begun, v.head, v.end, v.blocks = true, at, at, append(v.blocks[:0], at)
+	v.enterRunLocked()
 }
 
 // measureLocked walks from the end to newest.
@@ -184,12 +209,13 @@ func (v *view) measureLocked(newest ring.Cursor) {
 		if !ok {
 			return // dropped since Held was asked; the next call restarts
 		}
-		v.end.walk(&v.layout, c, func(record.Record, int) bool { return true })
+		v.end.walk(&v.layout, c, v.markLocked)
 		c.Release()
 		if v.end.Seq >= newest.Seq || !v.enterNext(&v.end) {
 			return
 		}
 		v.blocks = append(v.blocks, v.end)
+		v.enterRunLocked()
 	}
 }
 
@@ -300,6 +326,18 @@ func (v *view) breaksAt(open record.Kind, p pos, c ring.Chunk) (breaks bool) {
 // pinned: nil at the end of the view. It returns false if the ring does not
 // hold such a record, and it is not the next to come.
 func (v *view) seek(seq uint64) (p pos, c *ring.Chunk, ok bool) {
+	p, c, ok = v.seekNext(seq)
+	if ok && p.Seq != seq { // a number within a lost mark
+		if c != nil {
+			c.Release()
+		}
+		return pos{}, nil, false
+	}
+	return p, c, ok
+}
+
+// seekNext is seek of the first record with the number seq or greater.
+func (v *view) seekNext(seq uint64) (p pos, c *ring.Chunk, ok bool) {
 	head, end := v.catchUp()
 	if seq < head.Seq || seq > end.Seq {
 		return pos{}, nil, false
@@ -317,15 +355,12 @@ func (v *view) seek(seq uint64) (p pos, c *ring.Chunk, ok bool) {
 			return pos{}, nil, false
 		}
 		p.walk(&v.layout, chunk, func(rec record.Record, _ int) bool { return rec.Seq < seq })
-		if p.Seq == seq && p.Off < len(chunk.Data) {
+		if p.Seq >= seq && p.Off < len(chunk.Data) {
 			return p, &chunk, true
 		}
 		chunk.Release()
-		if p.Seq > seq {
-			return pos{}, nil, false // a number within a lost mark
-		}
 		if !v.enterNext(&p) {
-			return p, nil, p.Seq == seq
+			return p, nil, p.Seq >= seq
 		}
 	}
 	chunk, ok := v.ring.Chunk(p.Block)

@@ -71,7 +71,7 @@ func TestReadsAgreeWithRecords(t *testing.T) {
 		e := newTestEntry(ring.Limits{Lines: 300, Bytes: 1 << 20})
 		for range 25 {
 			appendRandom(e.Ring, rnd, rnd.Intn(80))
-			for sel := range selections {
+			for sel := range streamKinds {
 				for _, k := range []fileKind{current, seq} {
 					checkReads(t, e, sel, k, rnd)
 				}
@@ -80,7 +80,7 @@ func TestReadsAgreeWithRecords(t *testing.T) {
 	}
 }
 
-func checkReads(t *testing.T, e *Entry, sel selection, k fileKind, rnd *rand.Rand) {
+func checkReads(t *testing.T, e *Entry, sel streams, k fileKind, rnd *rand.Rand) {
 	t.Helper()
 	n := &node{kind: k, e: e, v: e.view(sel, k)}
 	n.settle()

@@ -107,7 +107,7 @@ func (w *writers) clear() {
 
 // openWriter is Open for writing. Only current takes it.
 func (r *raw) openWriter(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	if n == nil || n.kind != current || n.e.Sink == nil {
+	if n == nil || !n.writable() {
 		return fuse.EACCES
 	}
 	w, err := n.e.Sink.Open(Opening{

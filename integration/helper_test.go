@@ -1,10 +1,13 @@
 package integration
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +21,7 @@ var helpers = map[string]func(args []string) int{
 	"emit":      emitLines,
 	"alternate": alternate,
 	"baddisk":   serveBadDisk,
+	"all":       readAllFollow,
 }
 
 // emitLines is a service: it writes the numbered lines up to args[0], ten at a
@@ -83,6 +87,40 @@ func readWithDeadlines(args []string) int {
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return fail(err)
+		}
+	}
+}
+
+// readAllFollow reads lines of many services that hold a number and the time of
+// their writing, and prints service, number and the nanoseconds that it took.
+func readAllFollow(args []string) int {
+	fd, err := unix.Open(args[0], unix.O_RDONLY, 0)
+	if err != nil {
+		return fail(err)
+	}
+	out := bufio.NewWriter(os.Stdout)
+	buf, rest := make([]byte, 128<<10), ""
+	for {
+		n, err := unix.Read(fd, buf)
+		now := monotonic()
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return 0
+		}
+		rest += string(buf[:n])
+		for line, more, ok := strings.Cut(rest, "\n"); ok; line, more, ok = strings.Cut(rest, "\n") {
+			rest = more
+			f := strings.Fields(line)
+			if len(f) != 6 || f[2] != "line" {
+				continue // a mark
+			}
+			sent, _ := strconv.ParseInt(f[5], 10, 64)
+			fmt.Fprintln(out, f[0], f[3], now-sent)
+		}
+		if out.Flush() != nil {
+			return 0
 		}
 	}
 }

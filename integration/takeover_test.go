@@ -61,6 +61,10 @@ var outliving = []follower{
 	{name: "tail -F", sh: `exec tail -n 999999 -s 0.05 -F "$F"`},
 	{name: "tail -f stdin", sh: `exec tail -n 999999 -s 0.05 -f <"$F"`},
 	{name: "tail -n +1 -f", sh: `exec tail -n +1 -s 0.05 -f "$F"`, tty: true},
+	{name: "cat run/now", sh: `exec cat "$F"`, file: "run/now/follow"},
+	{name: "cat since", sh: `exec cat "$F"`, file: "since/start/follow"},
+	{name: "tail -f since 10m", sh: `exec tail -n 999999 -s 0.05 -f "$F"`, file: "since/10m/current"},
+	{name: "tail -f run", sh: `exec tail -n 999999 -s 0.05 -f "$F"`, file: "run/now/since/1/follow"},
 	{name: "tail -f current", sh: `exec tail -n 999999 -s 0.05 -f "$F"`, file: "current"},
 	{name: "while read bash", tools: []string{"bash"}, sh: `exec bash "$C/lines.sh" <"$F"`},
 	{name: "cat into dash", tools: []string{"dash"}, sh: `cat "$F" | dash "$C/lines.sh"`},
@@ -90,6 +94,10 @@ func TestReadersOutliveTheDaemon(t *testing.T) {
 			d := newDaemon(t, fmt.Sprintf("[service.web]\n[service.busy]\n%s\nring-bytes = \"256KiB\"\ncommand = [%q, \"%d\", \"20000\", %q, \"stay\"]\nenv = { LOGFS_TEST_HELPER = \"emit\" }\n",
 				keepAll, self, last, os.DevNull))
 			d.start()
+			eventually(t, func() string { return "the run of busy" }, func() bool {
+				_, err := os.Readlink(d.path("busy", "run", "now"))
+				return err == nil
+			})
 			clients := d.outliving(t)
 			lagging := d.lagging(t)
 			less := d.less(t)
@@ -241,7 +249,9 @@ func TestOpenFilesOutliveTheDaemon(t *testing.T) {
 			f := d.feed("web")
 			f.upTo(2000)
 			files := map[string]int{}
-			for _, name := range []string{"current", "follow", "seq", "stdout/current"} {
+			for _, name := range []string{
+				"current", "follow", "seq", "stdout/current", "since/start/current", "since/500/seq", "run/now/current", "stdout/since/1h/current",
+			} {
 				files[name] = open(t, d.path("web", name), 0)
 			}
 			fresh := open(t, d.path("web", "current"), 0) // of which nothing was read yet
@@ -302,7 +312,7 @@ func TestOpenFilesOutliveTheDaemon(t *testing.T) {
 			if first, last := checkSnapshot(t, "current, opened since", readAllOf(t, late)); first == 0 || last != 4500 {
 				t.Errorf("current, opened since, has lines %d to %d", first, last)
 			}
-			if names, err := dir.Readdirnames(-1); err != nil || len(names) != 3 {
+			if names, err := dir.Readdirnames(-1); err != nil || len(names) != 4 {
 				t.Errorf("the directory, opened before: %q, %v", names, err)
 			}
 			d.stop()

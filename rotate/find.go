@@ -96,23 +96,13 @@ func (d *Logdir) Runs() []RunInfo {
 // file that has from in it the lines before it are read again each time, up to
 // to if it has that, too.
 func (d *Logdir) Measure(from, to uint64) (record.Sizes, error) {
-	files, err := d.view.list()
+	parts, err := d.Parts(from, to)
 	if err != nil {
 		return record.Sizes{}, err
 	}
 	var all survey
-	for _, f := range files {
-		if f.first >= to || f.until <= from {
-			continue
-		}
-		v, err := d.part(f, from, to)
-		if err == errGone {
-			continue
-		}
-		if err != nil {
-			return record.Sizes{}, err
-		}
-		all.join(v)
+	for _, p := range parts {
+		all.join(survey{first: p.First, next: p.Next, run: p.Run, sizes: p.Sizes})
 	}
 	return all.sizes, nil
 }

@@ -336,6 +336,43 @@ func (p *past) check(t *testing.T) {
 			t.Fatalf("runs\n%+v\nwant\n%+v", got, want)
 		}
 	}
+	p.checkRun(t)
+}
+
+func (p *past) checkRun(t *testing.T) {
+	t.Helper()
+	run := 1 + p.rnd.Uint64N(p.run+2)
+	all := p.runs()
+	i := slices.IndexFunc(all, func(r RunInfo) bool { return r.Run == run })
+	got, ok, err := p.d.Run(run)
+	if err != nil || ok != (i >= 0) || ok && got != all[i] {
+		t.Fatalf("run %d: %+v, %v, %v; the runs are\n%+v", run, got, ok, err, all)
+	}
+}
+
+// checkParts wants every record in one part, with its numbers.
+func (p *past) checkParts(t *testing.T, from, to uint64) {
+	t.Helper()
+	parts, err := p.d.Parts(from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range p.recs {
+		if k.number < from || k.number >= to {
+			continue
+		}
+		for len(parts) > 0 && parts[0].Next <= k.number {
+			parts = parts[1:]
+		}
+		if len(parts) == 0 || k.number < parts[0].First || k.number == parts[0].First && parts[0].Run != k.before {
+			t.Fatalf("number %d, in run %d, is not in %+v", k.number, k.before, parts)
+		}
+		if k.number == parts[0].First {
+			if got, want := lens(parts[0].Sizes), p.written(parts[0].First, parts[0].Next); got != want {
+				t.Fatalf("from %d to %d: %d, want %d", parts[0].First, parts[0].Next, got, want)
+			}
+		}
+	}
 }
 
 func (p *past) checkMeasure(t *testing.T, from, to uint64) {
@@ -344,4 +381,5 @@ func (p *past) checkMeasure(t *testing.T, from, to uint64) {
 	if want := p.written(from, to); err != nil || lens(s) != want {
 		t.Fatalf("Measure(%d, %d): %d, %v; want %d", from, to, lens(s), err, want)
 	}
+	p.checkParts(t, from, to)
 }

@@ -49,6 +49,10 @@ func (r *Reader) Close() {
 // costs time to find it again.
 func (r *Reader) Rest() { r.leave() }
 
+// Due returns the number that the next record has, if there is one of that
+// number.
+func (r *Reader) Due() uint64 { return max(r.want, r.number) }
+
 // Next returns whole stored lines whose numbers follow each other, in buf if
 // the first of them fits. If the records that come next have been deleted or
 // are damaged, First jumps over exactly their numbers. At the end of what is

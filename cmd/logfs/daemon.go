@@ -102,7 +102,8 @@ func (s *serving) replace() error {
 		return exit.With(exit.Refused, err)
 	}
 	defer d.Close()
-	if err := d.Leave(); err != nil {
+	// One that has nothing left to do can be gone before it has answered.
+	if err := d.Leave(); err != nil && !errors.Is(err, control.ErrLost) {
 		return exit.Refusedf("cannot take over from the running daemon: %w", err)
 	}
 	s.options.Await = leavePatience

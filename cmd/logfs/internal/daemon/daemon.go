@@ -329,7 +329,7 @@ func (d *Daemon) show(s *service) error {
 	}
 	e, err := d.tree.Add(fs.Service{
 		Name: s.name, Ring: s.log.Ring(), Looks: looks,
-		Born: d.o.Now(), History: history{s.log}, Sink: sink{d, s},
+		Born: d.o.Now(), History: history{s.log}, Sink: sink{d, s}, Due: s.log.Due,
 	})
 	if err != nil {
 		return exit.Refusedf("cannot show service %q: %w", s.name, err)

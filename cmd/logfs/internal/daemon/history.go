@@ -36,9 +36,13 @@ func (h *historyReader) Next(buf []byte) (first, run uint64, lines []byte, err e
 			}
 		}
 	}
-	if ok {
-		h.leave()
+	if !ok {
+		if h.r != nil {
+			h.seq = max(h.seq, h.r.Due())
+		}
+		return s.First, s.Run, s.Lines, err
 	}
+	h.leave()
 	next := record.Scanner{Buf: s.Lines, Seq: s.First, Run: s.Run}
 	for more := true; more; {
 		_, more = next.Next()
@@ -127,4 +131,73 @@ func (s *stretch) copyFrom(seq uint64, buf []byte) rotate.Segment {
 		}
 	}
 	return got
+}
+
+// Find implements fs.History.
+func (h history) Find(t record.Stamp) (seq uint64, ok bool, err error) { return h.l.dir.Find(t) }
+
+// Runs implements fs.History.
+func (h history) Runs() ([]fs.Run, error) {
+	var runs []fs.Run
+	for _, r := range h.l.dir.Runs() {
+		runs = append(runs, fs.Run(r))
+	}
+	return runs, nil
+}
+
+// Run implements fs.History.
+func (h history) Run(run uint64) (fs.Run, bool, error) {
+	r, ok, err := h.l.dir.Run(run)
+	return fs.Run(r), ok, err
+}
+
+// Parts implements fs.History. What the writer has in hand comes behind what is
+// in the files.
+func (h history) Parts(from, to uint64) ([]fs.Part, error) {
+	stored, err := h.l.dir.Parts(from, to)
+	if err != nil {
+		return nil, err
+	}
+	var parts []fs.Part
+	for _, p := range stored {
+		parts = append(parts, fs.Part(p))
+		from = max(from, p.Next)
+	}
+	for buf := make([]byte, 64<<10); from < to; {
+		s, ok := h.l.unwritten(from, buf)
+		if !ok || len(s.Lines) == 0 {
+			break
+		}
+		p, next := partOf(s, from, to)
+		if p.Next > 0 {
+			parts = append(parts, p)
+		}
+		if next <= from {
+			break
+		}
+		from = next
+	}
+	return parts, nil
+}
+
+// partOf measures the records of s that begin with the numbers from to to-1, and
+// returns the number after the last it has looked at.
+func partOf(s rotate.Segment, from, to uint64) (p fs.Part, next uint64) {
+	at := record.Scanner{Buf: s.Lines, Seq: s.First, Run: s.Run}
+	for at.Seq < to {
+		run := at.Run
+		rec, ok := at.Next()
+		if !ok {
+			break
+		}
+		if rec.Seq < from {
+			continue
+		}
+		if p.Next == 0 {
+			p.First, p.Run = rec.Seq, run
+		}
+		p.Sizes.Add(&rec)
+		p.Next = rec.Last + 1
+	}
+	return p, at.Seq
 }

@@ -22,7 +22,16 @@ func (lt *logTest) told(t *testing.T, seq uint64) (lines []string) {
 	r, err := history{lt.Log}.From(seq)
 	must(t, err)
 	defer r.Close()
+	var told record.Sizes
+	from, oldest, due := seq, lt.ringFirst(), seq
 	add := func(rec record.Record) {
+		if rec.Seq > due {
+			lost := record.Lost(0, rec.Run, due, rec.Seq-1)
+			told.Add(&lost)
+		}
+		if due = rec.Last + 1; rec.Seq >= from && rec.Seq < oldest {
+			told.Add(&rec)
+		}
 		lines = append(lines, fmt.Sprintf("%d %c %s", rec.Seq, rec.Kind, rec.Text))
 		seq = rec.Last + 1
 	}
@@ -37,7 +46,10 @@ func (lt *logTest) told(t *testing.T, seq uint64) (lines []string) {
 			add(rec)
 		}
 	}
-	if oldest, _ := lt.Ring().Bounds(); seq < oldest {
+	if measured := lt.measured(t, from, oldest); told != measured {
+		t.Errorf("what is told from %d to %d has the sizes %+v, measured were %+v", from, oldest, told, measured)
+	}
+	if seq < oldest {
 		t.Errorf("number %d is neither in history nor in the ring, which begins with %d", seq, oldest)
 	}
 	for _, rec := range held(lt.Log) {
@@ -46,6 +58,27 @@ func (lt *logTest) told(t *testing.T, seq uint64) (lines []string) {
 		}
 	}
 	return lines
+}
+
+func (lt *logTest) ringFirst() uint64 {
+	first, _ := lt.Ring().Bounds()
+	return first
+}
+
+// measured is what history says of the sizes of records.
+func (lt *logTest) measured(t *testing.T, from, to uint64) (all record.Sizes) {
+	t.Helper()
+	parts, err := history{lt.Log}.Parts(from, to)
+	must(t, err)
+	for _, p := range parts {
+		if p.First > from {
+			lost := record.Lost(0, p.Run, from, p.First-1)
+			all.Add(&lost)
+		}
+		all.Join(p.Sizes)
+		from = p.Next
+	}
+	return all
 }
 
 // wantTold is what told returns for the lines numbered first to last.

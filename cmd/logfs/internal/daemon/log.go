@@ -220,7 +220,7 @@ func (l *Log) partLocked(batch []capture.Piece) (n int) {
 }
 
 func (l *Log) encodeLocked(batch []capture.Piece) *ring.Batch {
-	first := l.stamps.take(l.clock(), len(batch))
+	first := l.stamps.fly(l.clock, len(batch))
 	b := l.ring.Begin()
 	for i := range batch {
 		p := &batch[i]
@@ -275,7 +275,7 @@ func (l *Log) storeMarkAt(at func() record.Stamp, hold *capture.Hold, what captu
 		l.changed.Wait()
 	}
 	l.mark = text(l.mark[:0])
-	t := l.stamps.take(at(), 1)
+	t := l.stamps.fly(at, 1)
 	b := l.ring.Begin()
 	b.Add(t, record.Mark, false, l.mark)
 	l.noteLocked(hold, what, b, nil)
@@ -300,8 +300,13 @@ func (l *Log) storeMarkAt(at func() record.Stamp, hold *capture.Hold, what captu
 
 func (l *Log) publish(b *ring.Batch) {
 	b.Commit()
+	l.stamps.land()
 	l.wakeReaders()
 }
+
+// Due returns a stamp that nothing is before that the ring does not have, if now
+// is the time.
+func (l *Log) Due(now record.Stamp) record.Stamp { return l.stamps.due(now) }
 
 func (l *Log) wakeReaders() {
 	if wake := l.wake.Load(); wake != nil {

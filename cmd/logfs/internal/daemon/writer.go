@@ -201,6 +201,7 @@ func (l *Log) fallBehindLocked() {
 	if l.block {
 		l.ring.Keep(w.at.Seq)
 	}
+	l.stamps.land()
 	l.wakeReaders()
 	l.changed.Broadcast()
 }
