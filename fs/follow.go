@@ -97,10 +97,23 @@ func (s *Server) read(in *fuse.ReadIn) bool {
 	defer h.mu.Unlock()
 	p.reading = h.reading(int64(in.Offset), in.Flags)
 	if !s.answer(&p) {
-		parked := p // only a read that waits is worth an allocation
-		s.wait(&parked)
+		s.wait(h.parkedFor(p))
 	}
 	return true
+}
+
+// parkedFor returns memory for a read that waits: that of an earlier one of the
+// handle, if it can be had. The caller holds h.mu.
+func (h *handle) parkedFor(read park) *park {
+	p := h.spare
+	if h.spare = nil; p == nil {
+		fresh := read
+		return &fresh
+	}
+	// Not h, which is the same: who has collected p for a wake reads it without
+	// the lock.
+	p.reading, p.unique, p.size, p.pid, p.done = read.reading, read.unique, read.size, read.pid, false
+	return p
 }
 
 // wait parks p, and answers it if a line came before that: it woke nobody.
@@ -146,7 +159,7 @@ func (s *Server) answer(p *park) bool {
 }
 
 // finish takes p out of everything that could answer it. The caller holds
-// h.mu and answers.
+// h.mu and answers; when he has given that back, p may be another read.
 func (p *park) finish() {
 	p.done = true
 	for _, t := range []*time.Timer{p.timer, p.bound} {
@@ -157,8 +170,23 @@ func (p *park) finish() {
 	if p.pass != nil {
 		p.pass.busy, p.pass = false, nil
 	}
-	p.h.parked = slices.DeleteFunc(p.h.parked, func(o *park) bool { return o == p })
 	p.h.n.e.unpark(p)
+	p.h.unpark(p)
+}
+
+// unpark takes p out of the reads that wait, and keeps its memory for the next,
+// but for one with a timer, which may come too late and end another read. The
+// caller holds mu.
+func (h *handle) unpark(p *park) {
+	i := slices.Index(h.parked, p)
+	if i < 0 {
+		return
+	}
+	if p.timer == nil && p.bound == nil {
+		p.have = nil
+		h.spare = h.parked[i] // not p: then all reads would be on the heap
+	}
+	h.parked = slices.Delete(h.parked, i, i+1)
 }
 
 // readCurrent is answer for current and seq. Reads are full up to the end, also

@@ -18,11 +18,11 @@ import (
 
 // reader is a file opened without Go's poller: its reads are read(2).
 type reader struct {
-	t  *testing.T
+	t  testing.TB
 	fd int
 }
 
-func (m *mounted) open(t *testing.T, name string, flags int) *reader {
+func (m *mounted) open(t testing.TB, name string, flags int) *reader {
 	t.Helper()
 	fd, err := syscall.Open(m.path(name), syscall.O_RDONLY|syscall.O_CLOEXEC|flags, 0)
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 )
 
 // failing is a log that fails the test at the first warning.
-type failing struct{ t *testing.T }
+type failing struct{ t testing.TB }
 
 func (f failing) Write(b []byte) (int, error) {
 	f.t.Errorf("the server logged: %s", b)
 	return len(b), nil
 }
 
-func testLog(t *testing.T) *slog.Logger {
+func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(failing{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
@@ -39,14 +39,14 @@ type mounted struct {
 	parks chan struct{} // gets a token when a read waits
 }
 
-func mountWeb(t *testing.T, limits ring.Limits) *mounted { return mountWith(t, limits, nil) }
+func mountWeb(t testing.TB, limits ring.Limits) *mounted { return mountWith(t, limits, nil) }
 
-func mountWith(t *testing.T, limits ring.Limits, disk *files) *mounted {
+func mountWith(t testing.TB, limits ring.Limits, disk *files) *mounted {
 	t.Helper()
 	return mountLog(t, limits, disk, testLog(t))
 }
 
-func mountLog(t *testing.T, limits ring.Limits, disk *files, log *slog.Logger) *mounted {
+func mountLog(t testing.TB, limits ring.Limits, disk *files, log *slog.Logger) *mounted {
 	t.Helper()
 	parks := make(chan struct{}, 1)
 	o := Options{Log: log, onPark: func() {
@@ -65,7 +65,7 @@ func mountLog(t *testing.T, limits ring.Limits, disk *files, log *slog.Logger) *
 }
 
 // mountService mounts web, and fills in what nobody cares about.
-func mountService(t *testing.T, o Options, web Service) *mounted {
+func mountService(t testing.TB, o Options, web Service) *mounted {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse on this machine: nothing of the mount is tested")

@@ -25,6 +25,7 @@ type handle struct {
 	others []*pass // the one used last comes last
 	ids    uint32  // given to stretches
 	parked []*park // reads of this handle that wait, oldest first
+	spare  *park   // one that was answered, for the next; may be nil
 
 	seekEnd bool   // SEEK_END was asked: reads as pollers do
 	polled  bool   // poll was asked: reads as event loops do
@@ -32,6 +33,7 @@ type handle struct {
 
 	poller atomic.Pointer[poller] // who asked for SEEK_END; set under pollers.mu
 	toldAt uint64                 // what that had read when the size was told last
+	asksOn bool                   // it has asked again before
 
 	cell  *handleCell // what is known of it when this process is gone; may be nil
 	ahead int64       // a reader left by another process may be here as well as at next; -1 without

@@ -27,10 +27,15 @@ func (w *waits) remove(p *park) {
 	delete(w.m, p.unique)
 }
 
-func (w *waits) find(unique uint64) *park {
+// find also returns the thread that reads: the memory of p may be that of another
+// read soon.
+func (w *waits) find(unique uint64) (p *park, tid uint32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.m[unique]
+	if p = w.m[unique]; p != nil {
+		tid = p.pid
+	}
+	return p, tid
 }
 
 // How often the signals of a reader are looked at who was interrupted but
@@ -45,7 +50,7 @@ const (
 // if no parked read has that number; the protocol then asks for it again,
 // because the read may be about to be parked.
 func (s *Server) interrupt(unique uint64) bool {
-	p := s.waits.find(unique)
+	p, tid := s.waits.find(unique)
 	if q := s.pollers.question(unique); p == nil && q != nil {
 		s.answerQuestion(q)
 		return true
@@ -53,25 +58,25 @@ func (s *Server) interrupt(unique uint64) bool {
 	if p == nil {
 		return s.writers.interrupt(unique)
 	}
-	s.look(p, 0)
+	s.look(p, unique, tid, 0)
 	return true
 }
 
-// look ends p with EINTR if a signal ends or is caught by its reader. Other
-// signals, ^Z and what a debugger or the freezer does, only make the kernel
-// ask: programs that do not expect EINTR from a read live on if they do not
-// get it.
-func (s *Server) look(p *park, times int) {
-	ends := signalEnds(p.pid)
+// look ends p, if it is still the read unique, with EINTR if a signal ends or is
+// caught by its reader. Other signals, ^Z and what a debugger or the freezer does,
+// only make the kernel ask: programs that do not expect EINTR from a read live on
+// if they do not get it.
+func (s *Server) look(p *park, unique uint64, tid uint32, times int) {
+	ends := signalEnds(tid)
 	p.h.mu.Lock()
 	defer p.h.mu.Unlock()
 	switch {
-	case p.done:
+	case p.done, p.unique != unique:
 	case ends:
 		p.finish()
 		s.dev.fail(p.unique, interrupted)
 	default:
-		p.timer = time.AfterFunc(lookAgain(times), func() { s.look(p, times+1) })
+		p.timer = time.AfterFunc(lookAgain(times), func() { s.look(p, unique, tid, times+1) })
 	}
 }
 

@@ -153,7 +153,13 @@ func (h *handle) askedAgain() bool {
 	}
 	before, reads := h.toldAt, by.reads.Load()+1
 	h.toldAt = reads
-	return before == reads && !h.readyWith(h.n.size())
+	if before != reads || h.readyWith(h.n.size()) {
+		return false
+	}
+	// tail asks once more when it begins, before it prints what was there.
+	began := h.asksOn
+	h.asksOn = true
+	return began
 }
 
 // readyWith says whether a reader who is told that size reads on. The caller holds mu.

@@ -111,6 +111,7 @@ func TestQuestionWaitsForNews(t *testing.T) {
 	a := newAsker(t, m)
 	r := a.open("follow")
 	a.told(r, 4)
+	a.told(r, 4) // tail has not printed what there was
 	a.waits(r, 4, 8, func() { m.say("o two") })
 	r.wants(4, "two\n")
 	a.told(r, 8)
@@ -132,6 +133,7 @@ func TestQuestionWaitsForSeveralFiles(t *testing.T) {
 	for range 3 {
 		a.told(err, 4)
 	}
+	a.told(out, 4)
 	a.told(out, 4)
 	before := int64(4)
 	a.ask(out, 0)
@@ -168,6 +170,7 @@ func TestQuestionEndsWithTheService(t *testing.T) {
 	m.say("o one")
 	a := newAsker(t, m)
 	r := a.open("follow")
+	a.told(r, 4)
 	a.told(r, 4)
 	a.ask(r, 0)
 	for m.s.pollers.waiting() == 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -185,4 +186,10 @@ func TestFloodBesideWhispers(t *testing.T) {
 			t.Errorf("%s has lost %d lines", v.name, lost)
 		}
 	}
+}
+
+// percentile sorts times and returns the one that p of a hundred do not exceed.
+func percentile(times []time.Duration, p int) time.Duration {
+	slices.Sort(times)
+	return times[min(len(times)-1, len(times)*p/100)]
 }

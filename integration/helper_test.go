@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 var helpers = map[string]func(args []string) int{
 	"read":      readAll,
 	"deadlines": readWithDeadlines,
-	"latency":   readLatencies,
 	"emit":      emitLines,
 	"alternate": alternate,
 	"baddisk":   serveBadDisk,
@@ -89,38 +87,6 @@ func readWithDeadlines(args []string) int {
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return fail(err)
-		}
-	}
-}
-
-// readLatencies reads lines that hold the time of their writing, from the file
-// named or from standard input, and answers each with the time it took until
-// the read returned, as 8 bytes.
-func readLatencies(args []string) int {
-	fd := 0
-	if len(args) > 0 {
-		var err error
-		if fd, err = unix.Open(args[0], unix.O_RDONLY, 0); err != nil {
-			return fail(err)
-		}
-	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := unix.Read(fd, buf)
-		now := monotonic()
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return 0
-		}
-		text := string(buf[:n])
-		var sent int64
-		if _, err := fmt.Sscanf(text[max(0, strings.LastIndex(text, "sent ")):], "sent %d", &sent); err != nil {
-			continue // what was there before
-		}
-		if _, err := os.Stdout.Write(binary.LittleEndian.AppendUint64(nil, uint64(now-sent))); err != nil {
-			return 0
 		}
 	}
 }

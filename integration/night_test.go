@@ -15,7 +15,7 @@ import (
 )
 
 // nightServices are those of docs/night.md: what they have said is in
-// testdata/night.txt, and web is up again.
+// testdata/night.lines, and web is up again.
 const nightServices = `
 [defaults]
 size = "4KiB"
@@ -70,11 +70,11 @@ func zoneAt(t *testing.T, dir string, clock time.Duration) *time.Location {
 	return zone
 }
 
-// nightLines are the stored lines of testdata/night.txt, by service, today by the
+// nightLines are the stored lines of testdata/night.lines, by service, today by the
 // clocks of zone.
 func nightLines(t *testing.T, zone *time.Location) map[string][][]byte {
 	t.Helper()
-	text, err := os.ReadFile("testdata/night.txt")
+	text, err := os.ReadFile("testdata/night.lines")
 	must(t, err)
 	today := time.Now().In(zone).Format(time.DateOnly) + " "
 	all := map[string][][]byte{}

@@ -45,6 +45,7 @@ func BenchmarkFind(b *testing.B) {
 		share uint64
 	}{{"compressed", 25}, {"plain", 75}} {
 		b.Run(part.name, func(b *testing.B) {
+			b.ReportAllocs()
 			for n := next * part.share / 100; b.Loop(); n += 919 {
 				if seq, ok, err := d.Find(stamp(n)); seq != n || !ok || err != nil {
 					b.Fatal(seq, ok, err)
@@ -63,6 +64,7 @@ func BenchmarkMeasure(b *testing.B) {
 	}
 	b.Logf("all of it, the first time: %v", time.Since(began))
 	b.Run("all", func(b *testing.B) {
+		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := d.Measure(0, math.MaxUint64); err != nil {
 				b.Fatal(err)
@@ -74,6 +76,7 @@ func BenchmarkMeasure(b *testing.B) {
 		share uint64
 	}{{"compressed", 25}, {"plain", 75}} {
 		b.Run("from/"+part.name, func(b *testing.B) {
+			b.ReportAllocs()
 			for n := next * part.share / 100; b.Loop(); n += 919 {
 				if _, err := d.Measure(n, math.MaxUint64); err != nil {
 					b.Fatal(err)

@@ -30,6 +30,7 @@ var outside = map[string][]string{
 	"logfs/cmd/logfs/internal/config":  {"github.com/BurntSushi/toml"},
 	"logfs/cmd/logfs/internal/control": {"golang.org/x/sys"},
 	"logfs/cmd/logfs/internal/daemon":  {"golang.org/x/sys"},
+	"logfs/integration/bench":          {"golang.org/x/sys", "github.com/spf13/pflag"},
 }
 
 // Imports run one way: who adds an edge adds it here, and says why.

@@ -125,6 +125,7 @@ func BenchmarkSizes(b *testing.B) {
 		lines = Append(lines, at, Out, false, []byte("GET /health 200 in 0.3 ms from 10.0.0.1, as it is asked for each second"))
 	}
 	b.SetBytes(int64(len(lines)))
+	b.ReportAllocs()
 	for b.Loop() {
 		var all Sizes
 		s := Scanner{Buf: lines, Seq: 1}
