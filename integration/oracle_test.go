@@ -37,7 +37,6 @@ type ledger struct {
 	all    map[uint64]said
 	lines  []said // those that can be had
 	oldest uint64 // in the files
-	before uint64 // the run in force there
 }
 
 // take reads the files, and finds out which records the ring or they have.
@@ -81,7 +80,7 @@ func (a *ledger) takeFile(name string) (ok bool) {
 		t.Fatalf("%s begins with %q", name, head)
 	}
 	if a.oldest == 0 {
-		a.oldest, a.before = h.First, h.Run
+		a.oldest = h.First
 	}
 	s := record.Scanner{Buf: rest, Seq: h.First, Run: h.Run}
 	for before := s; ; before = s {
@@ -153,8 +152,12 @@ func (c *choice) want(a *ledger, name string) string {
 	}
 	lead := ""
 	if c.asked && c.from < a.oldest && c.streams == "" && (a.marks || name == "seq") && len(lines) > 0 && c.run == 0 {
-		t := lines[0].Time() - 1
-		rec := record.Lost(t, a.before, c.from, a.oldest-1)
+		first := a.lines[0]
+		run := first.run
+		if _, begins := record.StartRun(first.Line); begins {
+			run--
+		}
+		rec := record.Lost(first.Time()-1, run, c.from, a.oldest-1)
 		if lead = string(rec.AppendText(nil, a.name)); name == "seq" {
 			lead = string(rec.AppendSeq(nil, a.name))
 		}
