@@ -1,33 +1,50 @@
 package fs
 
-import "sync/atomic"
+import "sync"
+
+// bigBuffers are what is lent to those who read a lot. They are made when they
+// are wanted first, and stay.
+type bigBuffers struct {
+	mu   sync.Mutex // guards the following; taken last
+	free []*[bigLoad]byte
+	made int
+}
+
+// take returns nil if all are lent.
+func (b *bigBuffers) take() (buf *[bigLoad]byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if last := len(b.free) - 1; last >= 0 {
+		buf, b.free = b.free[last], b.free[:last]
+	} else if b.made < maxBig {
+		b.made++
+		buf = new([bigLoad]byte)
+	}
+	return buf
+}
+
+func (b *bigBuffers) give(buf *[bigLoad]byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free = append(b.free, buf)
+}
 
 // ahead is what is loaded for a reader who goes on and on, while he is busy with
-// what was loaded before. All but spare is guarded by handle.mu.
+// what was loaded before. What is in spare is the loading goroutine's; handle.mu
+// guards all else.
 type ahead struct {
 	big   *[bigLoad]byte // what lines are in, nil if that is no buffer of his own
 	spare *[bigLoad]byte // what comes next is loaded to
-	bigs  *atomic.Int64  // counts buffers
+	of    *bigBuffers    // whose they are
 	early bool           // it is being loaded: lines can be read meanwhile
 	got   *loaded        // it is there
-}
-
-// take gets a buffer, unless too many have one.
-func (a *ahead) take(bigs *atomic.Int64) *[bigLoad]byte {
-	if bigs.Add(1) > maxBig {
-		bigs.Add(-1)
-		return nil
-	}
-	a.bigs = bigs
-	return bigBuffers.Get().(*[bigLoad]byte)
 }
 
 // drop gives the buffers back.
 func (a *ahead) drop() {
 	for _, b := range []*[bigLoad]byte{a.big, a.spare} {
 		if b != nil {
-			bigBuffers.Put(b)
-			a.bigs.Add(-1)
+			a.of.give(b)
 		}
 	}
 	*a = ahead{}
@@ -38,7 +55,7 @@ func (a *ahead) drop() {
 func (s *Server) mayLoadBig(ps *pass) bool {
 	a := &ps.past.ahead
 	if a.big == nil && ps.want >= maxLoad {
-		a.big = a.take(&s.bigs)
+		a.big, a.of = s.bigs.take(), &s.bigs
 	}
 	return a.big != nil
 }
@@ -51,7 +68,7 @@ func (s *Server) wantAhead(ps *pass) {
 		return
 	}
 	if p.spare == nil {
-		if p.spare = p.take(&s.bigs); p.spare == nil {
+		if p.spare = s.bigs.take(); p.spare == nil {
 			return
 		}
 	}
@@ -70,19 +87,8 @@ func (s *Server) loadAhead(ps *pass, got *loaded) {
 	if p.closed {
 		p.close(h)
 	}
-	s.tellLoaded(ps)
-}
-
-// tellLoaded answers the reads that wait for ps, and tells who polls. The caller
-// has locked handle.mu, which it unlocks.
-func (s *Server) tellLoaded(ps *pass) {
-	h := ps.h
 	s.answerLoaded(ps)
-	if h.n.e.watches(h) {
-		h.n.e.notify(h)
-	} else {
-		h.mu.Unlock()
-	}
+	s.tellPoller(h)
 }
 
 // next goes on to what was loaded ahead.

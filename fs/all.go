@@ -50,20 +50,41 @@ func (s *Server) newOrder(sel streams, k fileKind) *order {
 
 // allLooks lets in who may read every service.
 func (s *Server) allLooks() Looks {
-	l := Looks{Mode: 0o555, Uid: s.owner.Uid, Gid: s.owner.Gid}
-	for i, e := range s.tree.everyone() {
-		of := e.looks()
-		if l.Mode &= of.Mode; i == 0 {
-			l.Gid = of.Gid
-		} else if l.Gid != of.Gid {
-			l.Mode, l.Gid = l.Mode&^0o070, s.owner.Gid
+	const read = 0o5
+	owner, group, others := uint32(read), uint32(read), uint32(read)
+	gids := map[uint32]bool{}
+	for _, e := range s.tree.everyone() {
+		l := e.looks()
+		gids[l.Gid] = true
+		// Whom a service keeps out as its owner, or for his group, must not come
+		// in as somebody else.
+		owner &= l.Mode >> 6
+		group &= owner & (l.Mode >> 3)
+		others &= group & l.Mode
+	}
+	l := Looks{Uid: s.owner.Uid, Gid: s.owner.Gid}
+	if len(gids) > 1 {
+		group = others
+	}
+	for gid := range gids {
+		if len(gids) == 1 {
+			l.Gid = gid
 		}
 	}
-	// Whom one service keeps out as its owner or for his group must not come in
-	// as somebody else.
-	l.Mode &= 0o700 | l.Mode>>3
-	l.Mode &= 0o770 | l.Mode>>3
+	l.Mode = owner<<6 | group<<3 | others
 	return l
+}
+
+// lastLine is when any service spoke last.
+func (s *Server) lastLine() time.Time {
+	var last record.Stamp
+	for _, e := range s.tree.everyone() {
+		last = max(last, e.Ring.Last())
+	}
+	if last == 0 {
+		return s.born
+	}
+	return time.Unix(0, int64(last))
 }
 
 // mayBe says whether there can be such a directory: what all services say
@@ -72,19 +93,16 @@ func (d *directory) mayBe() bool {
 	return !d.e.isAll() || d.run == 0 && d.kind != dirRuns && !(d.ranged && d.point.kind == pointNumber)
 }
 
-// settleAll makes an order begin at a point. It may wait for the disk.
-func (n *node) settleAll(p point, now time.Time) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	starts := map[*Entry]uint64{}
-	for _, e := range n.order.members() {
-		from, _, err := e.begin(p, 0, now)
-		if err != nil {
+// settleAll makes an order begin at a point. It may wait for the disk; nobody else
+// has n yet.
+func (n *node) settleAll(p point, now time.Time) (err error) {
+	var boot time.Time
+	if p.kind == pointBoot {
+		if boot, err = bootTime(now); err != nil {
 			return err
 		}
-		starts[e] = from
 	}
-	return n.order.beginAt(starts)
+	return n.order.beginAt(max(p.at(now, boot).at, 1))
 }
 
 // advance adds to the order what is due, and sees to it that somebody comes back
@@ -144,15 +162,17 @@ func (s *Server) wakeReadersOfAll() {
 	}
 }
 
-// beginAt makes the order begin with these numbers, and end with what the rings
-// hold. It may wait for the disk.
-func (o *order) beginAt(starts map[*Entry]uint64) error {
+// beginAt makes the order begin with what was said at the moment from or later, and
+// end with what the rings hold. It may wait for the disk; nobody else has o yet.
+func (o *order) beginAt(from record.Stamp) error {
 	o.begin()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.size = 0
+	o.from, o.size = from, 0
 	for _, st := range o.strands {
-		size, err := st.beginAt(starts[st.e])
+		seq, err := st.e.findTime(from)
+		if err != nil {
+			return err
+		}
+		size, err := st.beginAt(seq)
 		if err != nil {
 			return err
 		}

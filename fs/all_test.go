@@ -2,9 +2,11 @@ package fs
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,5 +127,68 @@ func TestAllLikeAnyFollow(t *testing.T) {
 	out, err = exec.Command("grep", "-r", "o", all.dir).Output()
 	if err != nil || strings.Count(string(out), "web | two") != 4 { // current and follow, twice
 		t.Errorf("grep -r: %q, %v", out, err)
+	}
+}
+
+// Who may read every service may read all, and nobody else.
+func TestWhoMayReadAll(t *testing.T) {
+	all, web := mountAll(t)
+	look := func(l ...Looks) (mode, gid uint32) {
+		t.Helper()
+		web.e.Configure(l[0])
+		for i, l := range l[1:] {
+			e, err := all.s.Add(Service{Name: fmt.Sprint("other", i), Ring: ring.New(ring.Limits{}), Looks: l})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer all.s.Remove(e.Name)
+		}
+		var st syscall.Stat_t
+		if err := syscall.Stat(all.path("current"), &st); err != nil {
+			t.Fatal(err)
+		}
+		var dir syscall.Stat_t
+		if err := syscall.Stat(all.dir, &dir); err != nil || dir.Gid != st.Gid || dir.Mode&0o444 != st.Mode&0o777 {
+			t.Errorf("the directory has mode %o, %v, its file %o", dir.Mode, err, st.Mode)
+		}
+		return dir.Mode & 0o7777, st.Gid
+	}
+	own := uint32(os.Getegid())
+	for _, c := range []struct {
+		of        []Looks
+		mode, gid uint32
+	}{
+		{[]Looks{{Mode: 0o750, Gid: 4}}, 0o550, 4},
+		{[]Looks{{Mode: 0o750, Gid: 4}, {Mode: 0o755, Gid: 4}}, 0o550, 4},
+		{[]Looks{{Mode: 0o755, Gid: 4}, {Mode: 0o755, Gid: 5}}, 0o555, own},
+		{[]Looks{{Mode: 0o750, Gid: 4}, {Mode: 0o750, Gid: 5}}, 0o500, own},
+		{[]Looks{{Mode: 0o750, Gid: 4}, {Mode: 0o700, Gid: 4}}, 0o500, 4},
+		{[]Looks{{Mode: 0o705, Gid: 4}}, 0o500, 4}, // not for others: his group is kept out
+	} {
+		if mode, gid := look(c.of...); mode != c.mode || gid != c.gid {
+			t.Errorf("%+v: mode %o, group %d, want %o and %d", c.of, mode, gid, c.mode, c.gid)
+		}
+	}
+}
+
+// all has the time of the last line of any service, and nobody changes it.
+func TestAllIsNoService(t *testing.T) {
+	all, web := mountAll(t)
+	db := web.add("db")
+	web.stamp += 5e9
+	db.say("o early")
+	web.say("o late")
+	for _, name := range []string{"", "current", "stdout", "stderr/seq"} {
+		fi, err := os.Stat(all.path(name))
+		if err != nil || fi.ModTime().UnixNano() != int64(web.stamp) {
+			t.Errorf("%q: %v, %v", name, fi.ModTime(), err)
+		}
+	}
+	for _, script := range []string{"rmdir all", "chmod 777 all", "echo x >>all/current", ": >all/current", "mkdir all/web", "rm all/seq"} {
+		// The child must not go there before it is another program: who forks waits
+		// for that, and may be who has to answer.
+		if out, err := exec.Command("sh", "-c", "cd "+filepath.Dir(all.dir)+" && "+script).CombinedOutput(); err == nil {
+			t.Errorf("%s: %s", script, out)
+		}
 	}
 }

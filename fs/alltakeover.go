@@ -24,14 +24,17 @@ func (m *merger) anchor(next int64, half bool) anchor {
 	return a
 }
 
-// restoreOrder makes o the order of a restored node.
+// restoreOrder makes o the order of a restored node. It may wait for the disk.
 func (n *node) restoreOrder(o *order) {
 	if w := n.start.Seq; w > 0 && w <= maxWidth {
 		o.width = int(w)
 	}
+	from := record.Stamp(n.start.Run)
 	n.order, n.ino, n.start, n.offset = o, n.cell.ino, pos{}, pos{}
 	n.shifted.Store(0)
-	o.begin()
+	if from == 0 || o.beginAt(from) != nil {
+		o.begin()
+	}
 }
 
 // restoreMerger puts a restored pass behind its anchor. It may wait for the disk.

@@ -2,8 +2,9 @@ package fs
 
 import (
 	"hash/fnv"
+	"path"
 	"strconv"
-	"time"
+	"strings"
 )
 
 // A directory is what a directory's node id stands for.
@@ -30,6 +31,10 @@ type dirKey struct {
 
 // firstDir is the least id of a dir.
 const firstDir = 1 << 62
+
+// maxDirs is how many dirs there are before the kernel is asked to forget some:
+// else it keeps what was ever looked up for as long as it has memory.
+const maxDirs = 1 << 14
 
 // ino is the inode number of what is in the place, "" for the place itself. It
 // is the same at every lookup, and for every process that has the mount.
@@ -98,6 +103,32 @@ func (t *tree) lookDir(d directory) (id uint64) {
 	return known.id
 }
 
+// spare returns some dirs, as the ids of the directories they are in and their
+// names there, if there are too many. It does so once for each so many.
+func (t *tree) spare() (names map[string]uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.dirs) < maxDirs || len(t.dirs)%(maxDirs/4) != 0 {
+		return nil
+	}
+	names = map[string]uint64{}
+	for _, d := range t.dirs {
+		if len(names) == maxDirs/2 {
+			break
+		}
+		dir, _ := path.Split(d.path)
+		dir = strings.TrimSuffix(dir, "/")
+		if p, ok := parsePlace(dir); ok {
+			if i, fixed := p.index(); fixed {
+				names[path.Base(d.path)] = d.e.slot<<slotShift | i
+			} else if parent := t.paths[dirKey{d.e.slot, dir}]; parent != nil {
+				names[path.Base(d.path)] = parent.id
+			}
+		}
+	}
+	return names
+}
+
 // forgetDir takes lookups off a directory, and drops it at 0.
 func (t *tree) forgetDir(id, lookups uint64) {
 	t.mu.Lock()
@@ -155,9 +186,4 @@ func (t *tree) restoreDir(c *dirCell) bool {
 	d := &dir{directory: directory{e, p}, id: c.id.Load(), lookups: c.lookups.Load(), cell: c}
 	t.dirs[d.id], t.paths[dirKey{e.slot, p.path}] = d, d
 	return true
-}
-
-// changed is when the last line of a directory was said.
-func (d *directory) changed() time.Time {
-	return d.e.changed()
 }

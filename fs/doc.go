@@ -6,8 +6,9 @@
 // History, hands what is written to a Sink, stores nothing, and starts no service. All that it knows of errno values is in errno.go.
 //
 // Vocabulary. An entry is one service in the tree. A view is one way to show
-// a ring as bytes: which records (a selection: all, stdout, stderr), and in
-// which form (text, bytes or seq). Each byte of a view has an absolute
+// a ring as bytes: of which streams (all, stdout, stderr), and in which form
+// (text, bytes or seq). A selection is what is chosen on the way to a directory:
+// streams, a run, a point to begin at; a place is the directory itself. Each byte of a view has an absolute
 // position that only grows. A node is what one lookup of a file found: its
 // byte 0 is the oldest byte of the view at that moment (its base), so every
 // lookup makes a fresh node, with the same inode number. A handle is one open
@@ -36,6 +37,13 @@
 // WRITE is answered by write.go, in the loop that has read it. When the disk
 // takes its time there, another loop takes its place. A write that has to wait
 // for room does so on a goroutine, and so do all requests of verbs.go.
+//
+// The past. A node of a selection that reaches beyond the ring has a span: its byte
+// 0 is found when it is looked up, on a goroutine, from the sizes that the History
+// tells (meter.go), and is before all that the view has measured. Its readers are
+// fed from disk like one who has been overtaken. A landmark is a record whose offset
+// is known, one for each file on disk: from there the way to an offset is walked
+// (way.go), and what lies before it kept as a piece for who reads backwards.
 //
 // The next process. A mount outlives the process that serves it if another one
 // keeps the connection and the state, which is memory: see state.go for what is

@@ -525,7 +525,7 @@ func TestNothingIsLeftOfClosedFiles(t *testing.T) {
 
 func TestStatusAndIgnore(t *testing.T) {
 	m := mountWeb(t, ring.Limits{})
-	for name, want := range map[string]string{"status": "all is well\n", ".ignore": "follow\n"} {
+	for name, want := range map[string]string{"status": "all is well\n", ".ignore": ignoreText} {
 		b, err := readFile(m.s.dir + "/" + name)
 		if err != nil || b != want {
 			t.Errorf("%s: %q, %v", name, b, err)

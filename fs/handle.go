@@ -55,6 +55,9 @@ func newHandle(n *node) *handle {
 		h.main.m = newMerger(n.order)
 	}
 	h.last = &h.main
+	if sp := n.span; sp != nil && sp.first > 0 {
+		n.e.readerLost.Add(n.start.Seq - sp.first) // he is told at byte 0
+	}
 	return h
 }
 

@@ -11,19 +11,16 @@ const (
 	// who asks for less than minLoad keeps what is over until he asks again.
 	minLoad = 4 << 10
 	maxLoad = 64 << 10
-	// bigLoad is for who reads a lot at once; maxBig is how many may have that.
+	// bigLoad is for who reads a lot at once. There are maxBig buffers of it.
 	bigLoad = 256 << 10
-	maxBig  = 32
+	maxBig  = 4
 	// maxOpen is how many readers keep their file open between reads. Others
 	// open it again each time.
 	maxOpen = 32
 )
 
 // loadBuffers are for the lines that are being loaded.
-var (
-	loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
-	bigBuffers  = sync.Pool{New: func() any { return new([bigLoad]byte) }}
-)
+var loadBuffers = sync.Pool{New: func() any { return new([maxLoad]byte) }}
 
 // jobs are what has to wait for the disk. Ten thousand readers may: they queue,
 // and a few goroutines, which end when the queue does, serve them.
@@ -91,19 +88,8 @@ func (s *Server) load(ps *pass) {
 
 	h, p := ps.h, &ps.past
 	h.mu.Lock()
-	got := loaded{reader: p.reader, kept: p.kept, buf: buf[:]}
-	got.way = way{l: &h.n.v.layout, at: ps.at, goal: ps.goal, want: int64(ps.want), back: ps.back, only: h.n.only()}
-	if ps.part.size > 0 {
-		got.goal = ps.at.off // what is left of the record may be a mark by now
-	}
+	got := s.beginLoad(ps, buf)
 	h.mu.Unlock()
-	switch {
-	case got.mayKeep(&s.pieces):
-	case s.mayLoadBig(ps):
-		got.buf = p.big[:]
-	default:
-		got.buf = buf[:ps.loadSize()]
-	}
 	got.held, _ = h.n.v.ring.Bounds()
 
 	got.load(h.n.e.History)
@@ -127,6 +113,31 @@ func (s *Server) load(ps *pass) {
 	if p.piece.lines == nil && p.big == nil {
 		p.lines = append([]byte(nil), p.lines...) // buf is somebody else's now
 	}
+	s.tellPoller(h)
+}
+
+// beginLoad returns what is to be loaded, and to where. The caller holds
+// handle.mu.
+func (s *Server) beginLoad(ps *pass, buf *[maxLoad]byte) (l loaded) {
+	p, n := &ps.past, ps.h.n
+	l = loaded{reader: p.reader, kept: p.kept, buf: buf[:]}
+	l.way = way{l: &n.v.layout, at: ps.at, goal: ps.goal, want: int64(ps.want), back: ps.back, only: n.only()}
+	if ps.part.size > 0 {
+		l.goal = ps.at.off // what is left of the record may be a mark by now
+	}
+	switch {
+	case l.mayKeep(&s.pieces):
+	case s.mayLoadBig(ps):
+		l.buf = p.big[:]
+	default:
+		l.buf = buf[:ps.loadSize()]
+	}
+	return l
+}
+
+// tellPoller tells who polls h that lines are there. The caller has locked
+// handle.mu, which it unlocks.
+func (s *Server) tellPoller(h *handle) {
 	if h.n.e.watches(h) {
 		h.n.e.notify(h)
 	} else {

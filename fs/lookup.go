@@ -37,6 +37,13 @@ func (r *raw) lookupDir(by caller, d directory, out *fuse.EntryOut) fuse.Status 
 		return st
 	}
 	out.NodeId = r.s.tree.lookDir(d)
+	if spare := r.s.tree.spare(); spare != nil {
+		go func() { // the kernel may wait for those who look up names there
+			for name, parent := range spare {
+				r.s.dev.notifyEntry(parent, name)
+			}
+		}()
+	}
 	return fuse.OK
 }
 
@@ -100,7 +107,7 @@ type caller struct {
 	pid    uint32
 }
 
-// asks says whether an answer about the directory id may have to wait for the
+// asksOf says whether an answer about the directory id may have to wait for the
 // disk: all that is below a run or a point.
 func (s *Server) asksOf(id uint64) bool {
 	if id >= firstDir {

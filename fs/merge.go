@@ -53,7 +53,9 @@ type strand struct {
 	start  pos        // where byte 0 of the node is in it
 	end    pos        // behind what the order has
 	raised []lateness // ascending
-	gone   bool       // the service has left, and the order has all of it
+	leaves bool       // the service is no more
+	gone   bool       // and the order has all of it
+	over   int        // and so many readers have, too
 	cut    bool       // a line was ended before it was finished, at end
 }
 
@@ -108,7 +110,8 @@ func (a rank) before(b rank) bool { return a.key < b.key || a.key == b.key && a.
 type order struct {
 	form  form
 	sel   streams
-	width int // of the names
+	width int          // of the names
+	from  record.Stamp // of the point that it begins at, 0 if it is what the rings hold
 
 	members func() []*Entry // who is there now
 	changed func() uint64   // another number when that is not the same
@@ -116,6 +119,7 @@ type order struct {
 
 	mu      sync.Mutex // guards all below; ring locks and tree.mu are taken under it
 	strands []*strand
+	readers int     // mergers
 	seen    uint64  // what changed had returned
 	floor   rank    // of the last record
 	last    *strand // which that is of
@@ -258,9 +262,13 @@ func (o *order) round(limit, future record.Stamp) (rest bool) {
 	o.join()
 	floor := o.floor
 	for _, st := range o.strands {
-		if !st.gone && st.behind() && o.extend(st, floor, limit, future) {
+		if st.gone {
+			continue
+		}
+		if st.behind() && o.extend(st, floor, limit, future) {
 			rest = true
 		}
+		st.gone = st.leaves && !st.behind()
 	}
 	o.cut()
 	return rest
@@ -281,7 +289,17 @@ func (o *order) join() {
 		if known[e] == nil {
 			o.strands = append(o.strands, o.newStrand(e))
 		}
+		delete(known, e)
 	}
+	for _, st := range known {
+		st.leaves = true
+	}
+}
+
+// bury lets go of a service that is gone, when all have read it. Who reads again
+// what was before finds the lines of others.
+func (st *strand) bury() {
+	st.e = &Entry{Service: Service{Name: st.e.Name, Ring: ring.New(ring.Limits{Lines: 1, Bytes: 1})}, fs: st.e.fs, slot: st.e.slot}
 }
 
 // newStrand is that of a service that was not there when the node was looked up:

@@ -341,6 +341,38 @@ func TestMergeIsFedFromDisk(t *testing.T) {
 	}
 }
 
+// A service that has left is let go of when its lines have been read.
+func TestMergeLetsGo(t *testing.T) {
+	c := newChorus(t, 3, ring.Limits{})
+	o := c.order(selAll, formText)
+	m, other := newMerger(o), newMerger(o)
+	gone := c.all[1]
+	c.say(gone, noon+1, "o last words")
+	c.all = append(c.all[:1:1], c.all[2])
+	c.changes++
+	o.freeze()
+	o.freeze()
+	for _, m := range []*merger{m, other} {
+		if o.strands[1].e != gone {
+			t.Fatal("it is gone before all have read it")
+		}
+		if s := m.readAll(t, 100); s != "s01  | last words\n" {
+			t.Fatalf("got %q", s)
+		}
+	}
+	if o.strands[1].e == gone {
+		t.Error("it is kept")
+	}
+	c.say(c.all[0], noon+2, "o another")
+	o.freeze()
+	if s := m.pread(t, 100, m.off); s != "s0   | another\n" {
+		t.Errorf("got %q", s)
+	}
+	if s := newMerger(o).readAll(t, 100); s != "s0   | another\n" {
+		t.Errorf("from the beginning: %q", s)
+	}
+}
+
 func TestMergeTellsWhatIsLost(t *testing.T) {
 	c := newChorus(t, 0, ring.Limits{})
 	a, b := c.join("a", ring.Limits{Lines: 10}, nil), c.join("b", ring.Limits{}, nil)

@@ -30,6 +30,7 @@ type thread struct {
 	st     *strand
 	at     pos
 	queued bool // in the heap
+	over   bool // it is counted in the strand's over
 
 	rank rank          // of the record that comes
 	rec  record.Record // that record, while seen
@@ -63,6 +64,7 @@ func newMerger(o *order) *merger {
 	m := &merger{o: o}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.readers++
 	m.restart()
 	return m
 }
@@ -164,7 +166,7 @@ func (m *merger) read(dst []byte, off int64, whole, half bool) (n int, load bool
 			if whole && n > 0 && n+lead+size-int(skip) > len(dst) {
 				break
 			}
-			got := copyFrom(dst[n:], m.line(t, lead, size), int(skip))
+			got := m.copyLine(dst[n:], t, lead, size, int(skip))
 			if n += got; int(skip)+got < lead+size {
 				m.part, m.partOf = t.rank, lead+size
 				break
@@ -199,16 +201,20 @@ func (m *merger) size(t *thread) (lead, size int) {
 	return lead, t.st.size(t.at.open, &t.rec)
 }
 
-// line is what size counts.
-func (m *merger) line(t *thread, lead, size int) []byte {
-	b := make([]byte, 0, lead+size)
+// copyLine copies what size counts, from skip on, as far as dst goes.
+func (m *merger) copyLine(dst []byte, t *thread, lead, size, skip int) int {
+	b, whole := dst[:0], skip == 0 && lead+size <= len(dst)
+	if !whole {
+		b = make([]byte, 0, lead+size)
+	}
 	if lead > 0 {
 		b = append(b, '\n')
 	}
-	return t.st.write(b, t.at.open, &t.rec)
+	if b = t.st.write(b, t.at.open, &t.rec); whole {
+		return len(b)
+	}
+	return copy(dst, b[skip:])
 }
-
-func copyFrom(dst, line []byte, skip int) int { return copy(dst, line[skip:]) }
 
 // pass goes over the record of t.
 func (m *merger) pass(t *thread, lead, size int) {
@@ -225,7 +231,11 @@ func (m *merger) pass(t *thread, lead, size int) {
 func (m *merger) queue() (load bool) {
 	m.join()
 	for _, t := range m.threads {
-		if t.queued && t.seen || t.at.Seq >= t.st.end.Seq {
+		if t.queued && t.seen {
+			continue
+		}
+		if t.at.Seq >= t.st.end.Seq && t.lost == nil {
+			m.finish(t)
 			continue
 		}
 		found, want := t.look()
@@ -242,6 +252,19 @@ func (m *merger) queue() (load bool) {
 		m.sink(i)
 	}
 	return load
+}
+
+// finish counts t out if its service has left.
+func (m *merger) finish(t *thread) {
+	if !t.st.gone || t.over {
+		return
+	}
+	t.over = true
+	if t.st.over++; t.st.over >= m.o.readers {
+		t.feed.stop(t.st.e.fs)
+		t.leave()
+		t.st.bury()
+	}
 }
 
 // requeue puts the thread that was first where it belongs now.
@@ -284,6 +307,9 @@ func (m *merger) rest() {
 
 // stop ends the reading for good.
 func (m *merger) stop() {
+	m.o.mu.Lock()
+	defer m.o.mu.Unlock()
+	m.o.readers--
 	for _, t := range m.threads {
 		t.leave()
 		t.feed.stop(t.st.e.fs)

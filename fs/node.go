@@ -131,10 +131,13 @@ func (n *node) open() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.opens++
-	if n.opens == 1 && n.span == nil && (n.kind == follow || n.order == nil && len(n.pins.chunks) == 0) {
+	if n.opens == 1 && !n.past() && (n.kind == follow || n.order == nil && len(n.pins.chunks) == 0) {
 		n.settleLocked()
 	}
 }
+
+// past says that n begins at a point that was found when it was looked up.
+func (n *node) past() bool { return n.span != nil || n.order != nil && n.order.from != 0 }
 
 // opened is how many handles there are.
 func (n *node) opened() int {

@@ -108,7 +108,7 @@ func (n *node) note() {
 		c.seq, c.how = sp.first, 0 // what it is told, it is told again
 	}
 	if n.order != nil {
-		c.seq = uint64(n.order.width)
+		c.seq, c.run = uint64(n.order.width), uint64(n.order.from)
 	}
 	c.told.Store(n.told)
 	n.noteEnd()

@@ -222,30 +222,6 @@ func (ps *pass) turn(off int64) *stretch {
 	return s
 }
 
-// jump goes to the landmark before the absolute position target of the stretch
-// s, if that is far ahead.
-func (ps *pass) jump(s *stretch, target int64) {
-	const far = maxLoad
-	if !s.exact || ps.past.loading || target-ps.at.off < far {
-		return
-	}
-	if ps.back {
-		target -= maxPiece
-	}
-	l, ok := ps.h.n.landmark(target - s.base)
-	if ok && l.off+s.base-ps.at.off >= far && l.seq > ps.at.Seq {
-		ps.at, ps.part = l.pos(s.base), part{}
-		ps.past.close(ps.h)
-	}
-}
-
-// arrive makes at the end, if that is at the absolute position abs.
-func (ps *pass) arrive(abs int64, end pos) {
-	if abs == end.off && ps.stretch().reckoning == end.reckoning && ps.at.Seq < end.Seq {
-		ps.at, ps.part = end, part{}
-	}
-}
-
 // begin begins a new stretch at offset off, and forgets those behind it. told
 // comes first and then the record at p, whose first byte is at the absolute
 // position abs.
@@ -395,7 +371,7 @@ func (ps *pass) fillTold(dst []byte, off int64) int {
 // returns n, now with what it copied, and what is left of lines; more says
 // that they ended before dst and the limit did.
 func (ps *pass) copyLines(dst []byte, n int, q request, lines []byte) (_ int, rest []byte, more bool) {
-	l := &ps.h.n.v.layout
+	l, only := &ps.h.n.v.layout, ps.h.n.only()
 	s := record.Scanner{Buf: lines, Seq: ps.at.Seq, Run: ps.at.Run}
 	for ps.at.off < q.limit && ps.at.Seq < q.end.Seq {
 		before := s.Buf
@@ -403,7 +379,7 @@ func (ps *pass) copyLines(dst []byte, n int, q request, lines []byte) (_ int, re
 		if !ok {
 			return n, nil, true
 		}
-		if run := ps.h.n.only(); run > 0 && rec.Run > run {
+		if only > 0 && rec.Run > only {
 			ps.h.n.stopAt(rec.Seq)
 			return n, before, false
 		}

@@ -60,7 +60,7 @@ type Server struct {
 	dev     device
 	jobs    jobs
 	kept    atomic.Int64 // readers whose file stays open between loads
-	bigs    atomic.Int64 // passes with a big buffer
+	bigs    bigBuffers
 	pieces  atomic.Int64 // what is kept for those who read backwards
 	asks    jobs         // what lookups ask of the disk
 

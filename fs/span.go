@@ -2,6 +2,7 @@ package fs
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -247,8 +248,11 @@ func (n *node) clip(end pos) (_ pos, over bool) {
 	if sp.until.Seq == 0 {
 		sp.until = n.v.endOf(sp.run)
 	}
-	if sp.until.Seq == 0 {
+	switch {
+	case sp.until.Seq == 0:
 		return end, n.v.exited(sp.run)
+	case sp.until.Seq > end.Seq: // of a pass that began before that
+		return end, false
 	}
 	return sp.until, true
 }
@@ -280,15 +284,17 @@ func (n *node) landmark(off int64) (l landmark, ok bool) {
 	return lastAt(n.span.marks, off)
 }
 
-// sizeLocked is size of a span.
+// spanSizeLocked is size of a span, whose view ends at end.
 func (n *node) spanSizeLocked(end pos) int64 {
-	switch {
-	case n.reckoning != 0 && end.reckoning == n.reckoning:
-		n.told = max(n.told, end.off-n.base)
-	case !n.findAgainLocked():
+	known := n.reckoning != 0 && end.reckoning == n.reckoning
+	if !known && !n.findAgainLocked() {
 		n.measureLater()
-	case end.reckoning == n.reckoning:
+	}
+	if n.reckoning != 0 && end.reckoning == n.reckoning {
 		n.told = max(n.told, end.off-n.base)
+		n.span.mu.Lock()
+		n.span.anchor = landmark{off: end.off - n.base, seq: end.Seq, run: end.Run, open: end.open}
+		n.span.mu.Unlock()
 	}
 	n.told = max(n.told, n.reached.Load())
 	n.noteTold()
@@ -341,31 +347,45 @@ func (n *node) measureAgain(at landmark, until uint64) {
 		}
 	}
 	head, _ := n.v.catchUp()
-	m := meter{l: &n.v.layout, at: at}
-	past := until > 0 && until <= head.Seq
-	to := head.Seq
+	to, past := head.Seq, until > 0 && until <= head.Seq
 	if past {
 		to = until
 	}
+	m, before := meter{l: &n.v.layout, at: at}, n.marksBefore(at)
 	err := m.history(n.e.History, at.seq, to, true)
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	sp.mu.Lock()
-	sp.measuring = false
-	if err == nil {
-		sp.anchor = m.at
-		sp.until.Seq = until
+	defer sp.mu.Unlock()
+	if sp.measuring = false; err != nil {
+		return
 	}
-	if err == nil && past {
+	sp.anchor, sp.until.Seq = m.at, until
+	if len(sp.marks) == 0 {
+		sp.marks = append(before, m.marks...)
+	}
+	if past {
 		sp.until.off, sp.until.reckoning = m.at.off, ownReckoning
 		n.base, n.reckoning = 0, ownReckoning
 		n.first.Store(0)
 	}
-	sp.mu.Unlock()
-	if err == nil && len(sp.marks) == 0 {
-		sp.marks = m.marks
+}
+
+// marksBefore finds the landmarks of a node of another process, from the record
+// at that is known of it back to byte 0.
+func (n *node) marksBefore(at landmark) []landmark {
+	if n.start.Seq >= at.seq {
+		return nil
 	}
+	m := meter{l: &n.v.layout}
+	if err := m.history(n.e.History, n.start.Seq, at.seq, false); err != nil {
+		return nil
+	}
+	for i := range m.marks {
+		m.marks[i].off += at.off - m.at.off
+	}
+	return slices.DeleteFunc(m.marks, func(l landmark) bool { return l.off < 0 })
 }
 
 // stretch is that with which a handle of n begins. The caller holds mu.

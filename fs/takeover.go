@@ -51,14 +51,15 @@ func OpenKept(device, state *os.File) (*Kept, error) {
 		return nil, err
 	}
 	k := &Kept{state: s, Dir: upToNUL(s.dir[:]), Place: upToNUL(s.real[:])}
-	if err := k.check(); err != nil {
-		return nil, err
-	}
 	k.device, err = syscall.Dup(int(device.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("cannot duplicate the connection of the mount: %w", err)
 	}
 	syscall.CloseOnExec(k.device)
+	if err := k.check(); err != nil {
+		k.Close()
+		return nil, err
+	}
 	return k, nil
 }
 
@@ -70,7 +71,7 @@ func (k *Kept) check() error {
 	if on, err := deviceOn(k.Place); err != nil || on != upToNUL(k.state.device[:]) {
 		return errors.Join(err, fmt.Errorf("it is not mounted on %q any more", k.Dir))
 	}
-	return nil
+	return checkConnection(k.device, upToNUL(k.state.device[:]))
 }
 
 // Close leaves the mount to others.
@@ -249,6 +250,9 @@ func (s *Server) restoreHandle(c *handleCell) bool {
 		return false
 	}
 	h := newRestored(n, c)
+	if n.span != nil {
+		n.measureLater()
+	}
 	if n.kind == follow {
 		h.seat = s.seatAgain(n.e, c.uid)
 		if c.pid > 0 {

@@ -89,7 +89,7 @@ func (e *Entry) ringBytes() int { return int(e.Ring.Limits().Bytes) }
 // changed is the time of the last line.
 func (e *Entry) changed() time.Time {
 	if e.isAll() {
-		return e.fs.changed()
+		return e.fs.lastLine()
 	}
 	if t := e.Ring.Last(); t != 0 {
 		return time.Unix(0, int64(t))

@@ -68,7 +68,7 @@ func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *
 
 // Rmdir removes a service.
 func (r *raw) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	if in.NodeId != rootID || r.s.opts.Remove == nil {
+	if in.NodeId != rootID || name == allName || r.s.opts.Remove == nil {
 		return refused
 	}
 	return await(cancel, verbPatience, func() error { return r.s.opts.Remove(name) })

@@ -28,7 +28,7 @@ const (
 	// maxPiece is how much lies in a piece before what was read, about.
 	maxPiece = 256 << 10
 	// maxPieces is how many readers have one. Others go the whole way again.
-	maxPieces = 64
+	maxPieces = 16
 	// maxWay is after how much others get their turn.
 	maxWay = 8 << 20
 )
@@ -190,4 +190,28 @@ func (ps *pass) holds(off int64) bool {
 	}
 	at := off + ps.stretch().base
 	return ps.past.piece.at.off <= at && at < ps.past.piece.end
+}
+
+// jump goes to the landmark before the absolute position target of the stretch
+// s, if that is far ahead.
+func (ps *pass) jump(s *stretch, target int64) {
+	const far = maxLoad
+	if !s.exact || ps.past.loading || target-ps.at.off < far {
+		return
+	}
+	if ps.back {
+		target -= maxPiece
+	}
+	l, ok := ps.h.n.landmark(target - s.base)
+	if ok && l.off+s.base-ps.at.off >= far && l.seq > ps.at.Seq {
+		ps.at, ps.part = l.pos(s.base), part{}
+		ps.past.close(ps.h)
+	}
+}
+
+// arrive makes at the end, if that is at the absolute position abs.
+func (ps *pass) arrive(abs int64, end pos) {
+	if abs == end.off && ps.stretch().reckoning == end.reckoning && ps.at.Seq < end.Seq {
+		ps.at, ps.part = end, part{}
+	}
 }

@@ -130,6 +130,34 @@ func TestAllFollow(t *testing.T) {
 	c.d.sh(`awk -F ' *[|] ' '{ n[$1]++ } END { for (s in n) print n[s], s }' m/all/stdout/current | grep -c '^200 s' | grep -x 20`)
 }
 
+// Two who look at all services on a screen, and one with grep.
+func TestAllOnAScreen(t *testing.T) {
+	t.Parallel()
+	if lookTool("less") == "" || lookTool("tmux") == "" {
+		cases.add("less and tmux are not installed")
+		return
+	}
+	c := startChorus(t, 3, "")
+	defer c.close()
+	for range 400 {
+		c.round()
+	}
+	c.d.sh(`grep -qm1 "^s002 | line 400 sent" m/all/follow; grep -qm1 "^s01  | line 400 sent" m/all/follow`)
+	less := c.d.terminal(t, "exec less "+c.d.path("all", "current"))
+	less.shows("-- s0 run 1 started")
+	less.keys("G")
+	less.shows("| line 400 sent")
+	less.keys("g")
+	less.shows("| line 1 sent")
+	less.keys("/line 200 sent", "Enter")
+	less.shows("| line 201 sent")
+	less.keys("F")
+	grep := c.d.shell(t, setting{}, `tail -n 99 -f m/all/follow | grep --line-buffered -o "^s01  | line 401"`)
+	c.round()
+	less.shows("| line 401 sent")
+	grep.awaitText("s01  | line 401")
+}
+
 // BenchmarkAllFollow has 50 services say 200 lines a second each, for 20 s, and
 // tells how long after the write a reader of all/follow has them.
 func BenchmarkAllFollow(b *testing.B) {
@@ -179,6 +207,9 @@ func TestReadersOfAllOutliveTheDaemon(t *testing.T) {
 			for n := range rounds - 1 {
 				c.round()
 				if n%10 == 5 {
+					for _, s := range c.names {
+						c.d.awaitState(s, "running")
+					}
 					by.run(c.d)
 				}
 			}
@@ -213,4 +244,35 @@ func (c *chorus) check(t *testing.T, name, output string, rounds int) {
 			t.Errorf("%s: %d lines of %s, want %d", name, next[s], s, rounds)
 		}
 	}
+}
+
+// What the rings have dropped comes from disk, and sizes are right there, too.
+func TestAllOfThePast(t *testing.T) {
+	t.Parallel()
+	const services, rounds = 4, 3000
+	c := startChorus(t, services, "[defaults]\n"+keepAll+"\nring-lines = 300\ncompress = \"zstd\"\n")
+	defer c.close()
+	c.round()
+	c.d.sh(`cat m/all/follow >slow & echo $! >pid; until grep -q "line 1 sent" slow; do sleep 0.05; done; kill -STOP $!`)
+	for range rounds - 1 {
+		c.round()
+	}
+	for _, s := range c.names {
+		c.d.sh(fmt.Sprintf(`grep -qm1 "^%s *| line %d sent" m/all/follow`, s, rounds))
+	}
+	c.check(t, "since/start", c.d.read("all", "since", "start", "current"), rounds)
+	c.d.sh(`test $(stat -c %s m/all/since/start/current) = $(wc -c <m/all/since/start/current)`)
+	c.d.sh(`test $(stat -c %s m/all/since/start/seq) = $(cat m/all/since/start/seq | wc -c)`)
+	c.d.sh(`tac m/all/since/start/current | tac | cmp - m/all/since/start/current`)
+	c.d.sh(`tail -n 50 m/all/since/1h/stdout/current >tail; tail -n 50 m/all/stdout/since/1h/current | cmp - tail`)
+	c.d.sh(`head -n 9999 m/all/since/start/follow >head; head -n 9999 m/all/since/start/current | cmp - head`)
+	c.d.sh(`tail -n +1 m/all/since/start/current >whole; timeout 1 cat m/all/since/start/follow | cmp - whole`)
+	c.d.sh(`cut -d, -f1 m/all/since/start/seq | LC_ALL=C sort -c`)
+	c.d.sh(`for s in m/s*; do cat $s/since/start/seq; done | LC_ALL=C sort >each; LC_ALL=C sort m/all/since/start/seq | cmp - each`)
+	c.d.sh(`test ! -e m/all/since/17; test ! -e m/all/run; test ! -e m/all/since/run; test -d m/all/since/03:00/stderr`)
+	c.d.sh(`ls m/all/since | grep -q example-10m; test -e m/all/since/example-start/current`)
+	c.d.sh(fmt.Sprintf(`kill -CONT $(cat pid); until [ $(grep -c "line %d sent" slow) = %d ]; do sleep 0.05; done; kill $(cat pid)`, rounds, services))
+	slow, err := os.ReadFile(filepath.Join(c.d.dir, "slow"))
+	must(t, err)
+	c.check(t, "a reader who was stopped", string(slow), rounds)
 }

@@ -118,3 +118,24 @@ func allEnded(clients map[string]*process) bool {
 	}
 	return true
 }
+
+// A service that the configuration has lost while there was no daemon is ended by
+// the next one, as by a reload.
+func TestServiceIsRemovedBetweenDaemons(t *testing.T) {
+	const kept = "[service.kept]\ncommand = \"exec sleep 1000\"\n"
+	for _, by := range takeovers {
+		t.Run(by.name, func(t *testing.T) {
+			d := startDaemon(t, kept+"[service.lost]\ncommand = \"trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done\"\n")
+			d.watch("lost", "follow").await("\nup\n")
+			must(t, os.WriteFile(d.conf, []byte(kept), 0o644))
+			by.run(d)
+			d.awaitState("lost", "exited")
+			d.awaitState("kept", "running")
+			d.stop()
+			stored := readLogdir(t, d.logdir("lost"))
+			if last := stored[len(stored)-2:]; !strings.HasSuffix(last[0], " o bye") || !strings.Contains(last[1], " = exit code=0") {
+				t.Errorf("the log of the lost service ends with %q", last)
+			}
+		})
+	}
+}

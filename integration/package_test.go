@@ -64,6 +64,8 @@ func TestPackage(t *testing.T) {
 	m.serves()
 	m.reloads()
 	m.restarts()
+	m.changesOver()
+	m.failsToRestart()
 	m.captures()
 	m.writes()
 	m.servesUser()
@@ -149,20 +151,53 @@ func (m *machine) reloads() {
 	m.is("systemctl is-active logfs", "active\n")
 }
 
-// restarts: a killed daemon is started again, over its dead mount, and goes on
-// with the run of its service; with a mistake in the configuration it stays down.
+// restarts: a killed daemon is started again, over its mount, and goes on with the
+// run of its service and with its readers, though only systemd has kept the mount.
 func (m *machine) restarts() {
 	m.t.Helper()
+	m.do("rm /etc/logfs/conf.d/bad.toml && echo one | logfs pipe said")
+	m.do("setsid cat /mnt/logs/said/stdout/follow >/tmp/followed 2>&1 &")
+	m.eventually("cat /tmp/followed", "one\n")
+	m.is("systemctl show --property=NFileDescriptorStore logfs", "NFileDescriptorStore=2\n")
 	before := m.do("pgrep -u nobody -x sleep")
-	m.do("rm /etc/logfs/conf.d/bad.toml && systemctl kill --kill-who=main --signal=KILL logfs")
+	m.do("systemctl kill --kill-who=main --signal=KILL logfs && kill -KILL $(pgrep -f 'hold [.]mount')")
 	m.eventually("systemctl show --property=NRestarts logfs && systemctl is-active logfs", "NRestarts=1\nactive\n")
+	m.wentOn(before)
+	m.do("echo two | logfs pipe said")
+	m.eventually("cat /tmp/followed", "one\ntwo\n")
+}
+
+// wentOn: the service has the process and the run that it had.
+func (m *machine) wentOn(before string) {
+	m.t.Helper()
 	m.eventually("logfs status", "who running 1 ")
 	m.is("pgrep -u nobody -x sleep", before)
 	m.is("grep -c started /mnt/logs/who/current", "1\n")
+}
+
+// changesOver: a restart by hand leaves all to the next daemon.
+func (m *machine) changesOver() {
+	m.t.Helper()
+	before, main := m.do("pgrep -u nobody -x sleep"), m.do("systemctl show --property=MainPID logfs")
+	m.do("systemctl restart logfs")
+	if m.do("systemctl show --property=MainPID logfs") == main {
+		m.t.Error("systemctl restart has not started another daemon")
+	}
+	m.wentOn(before)
+	m.do("echo three | logfs pipe said")
+	m.eventually("cat /tmp/followed", "one\ntwo\nthree\n")
+}
+
+// failsToRestart: with a mistake in the configuration nobody comes to go on, so all
+// ends in order, and the daemon stays down.
+func (m *machine) failsToRestart() {
+	m.t.Helper()
 	m.write("/etc/logfs/conf.d/bad.toml", "[service.bad]\nkeep = 0\n")
 	m.try("systemctl restart logfs")
 	m.is("systemctl show --property=ExecMainStatus --property=NRestarts --property=ActiveState logfs",
 		"NRestarts=0\nExecMainStatus=100\nActiveState=failed\n")
+	m.is("pgrep -u nobody -x sleep; pgrep -x cat; pgrep -f 'hold [.]mount'; grep /mnt/logs /proc/self/mounts", "")
+	m.is("cat /tmp/followed", "one\ntwo\nthree\n")
 	m.do("rm /etc/logfs/conf.d/*.toml")
 }
 
@@ -177,7 +212,7 @@ ExecStart=/bin/false
 `
 
 // captures: under the strict drop-in the daemon still captures what systemd
-// starts through logfs run.
+// starts through logfs run, and changes over.
 func (m *machine) captures() {
 	m.t.Helper()
 	const drop = "/etc/systemd/system/%s.service.d"
@@ -191,7 +226,12 @@ func (m *machine) captures() {
 	m.do("systemctl daemon-reload && systemctl start web")
 	m.is("systemctl show --property=MemoryDenyWriteExecute logfs", "MemoryDenyWriteExecute=yes\n")
 	m.eventually("cat /mnt/logs/web/current", "\nnobody\n")
+	m.do("setsid cat /mnt/logs/web/follow >/tmp/followed 2>&1 &")
+	m.eventually("cat /tmp/followed", "\nnobody\n")
+	m.do("systemctl restart logfs")
+	m.eventually("logfs status", "web running 1 ")
 	m.do("systemctl stop web")
+	m.eventually("cat /tmp/followed", " killed by SIGTERM after ")
 	m.eventually("tail -n 1 /mnt/logs/web/current", " killed by SIGTERM after ")
 }
 
@@ -217,6 +257,10 @@ func (m *machine) servesUser() {
 	if got := m.do(asUser + "cat /run/nobody/logfs/web/current"); !strings.Contains(got, "\nhello\n") {
 		m.t.Errorf("a plain user's daemon shows %q", got)
 	}
+	m.do("setsid " + asUser + "cat /run/nobody/logfs/web/stdout/follow >/tmp/followed 2>&1 &")
+	m.eventually("cat /tmp/followed", "hello\n")
+	m.do(asUser + "systemctl --user restart logfs && echo again | " + asUser + "logfs pipe web")
+	m.eventually("cat /tmp/followed", "hello\nagain\n")
 	m.do(asUser + "systemctl --user stop logfs")
 	m.is("grep /run/nobody/logfs /proc/self/mounts", "")
 	m.do("systemctl stop manager && rm -r /run/nobody")
@@ -231,7 +275,7 @@ func (m *machine) goes() {
 	m.is("ls /etc/logfs/logfs.toml", "/etc/logfs/logfs.toml\n")
 	m.do("dpkg --no-triggers -P logfs")
 	m.is(ours, "/var/log/logfs\n")
-	if got := m.do("logfs=/var/log/logfs; ls $logfs"); got != "job\nweb\nwho\n" {
+	if got := m.do("logfs=/var/log/logfs; ls $logfs"); got != "job\nsaid\nweb\nwho\n" {
 		m.t.Errorf("the store holds %q after the purge, want the logs", got)
 	}
 }

@@ -228,7 +228,7 @@ func TestReloadOfBadFile(t *testing.T) {
 		}
 		names, err := os.ReadDir(d.mount)
 		must(t, err)
-		if len(names) != 3 {
+		if len(names) != 4 {
 			t.Errorf("%s: the tree holds %v", tt.name, names)
 		}
 	}

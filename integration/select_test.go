@@ -177,12 +177,12 @@ func TestReadinessProbe(t *testing.T) {
 		status int
 		script string
 	}{
-		"web": {0, `echo starting; echo ready >"$D/$S"; until [ -e "$D/go" ]; do sleep 0.01; done; echo listening on 80; sleep 60`},
-		"bad": {1, `echo starting; echo ready >"$D/$S"; until [ -e "$D/go" ]; do sleep 0.01; done; exit 3`},
+		"web": {0, `echo starting; until [ -e "$D/go" ]; do sleep 0.01; done; echo listening on 80; sleep 60`},
+		"bad": {1, `echo starting; until [ -e "$D/go" ]; do sleep 0.01; done; exit 3`},
 	} {
 		s := startClient(t, setting{env: []string{"LOGFS_SOCKET=" + d.sock, "D=" + d.dir, "S=" + service}},
 			logfsBin, "run", service, "--", "sh", "-c", wants.script)
-		eventually(t, func() string { return "the service" }, func() bool { return fileSize(filepath.Join(d.dir, service)) > 0 })
+		d.watch(service, "follow").await("starting\n")
 		p := d.shell(t, setting{}, probe, "S="+service)
 		d.awaitReaders(service, 1)
 		must(t, os.WriteFile(filepath.Join(d.dir, "go"), nil, 0o666))
@@ -224,4 +224,30 @@ func TestRunsAreTold(t *testing.T) {
 		}
 	}
 	d.stop()
+}
+
+// A shell that stands in a directory of the past still does when the daemon is
+// another one.
+func TestShellInThePastOutlivesTheDaemon(t *testing.T) {
+	for _, by := range takeovers {
+		t.Run(by.name, func(t *testing.T) {
+			d := startDaemon(t, "[service.web]\n"+keepAll+"\nring-lines = 100\n")
+			f := d.feed("web")
+			f.upTo(1000)
+			p := d.shell(t, setting{}, `cd "$M/web/since/502/stdout" && exec 9<../../../run && echo there &&
+				until [ -e "$W/go" ]; do sleep 0.05; done
+				stat -c %i . ../seq; head -n 1 current; cd ../../../run/now/stderr && wc -c <current && cd /proc/self/fd/9 && ls`)
+			p.awaitText("there\n")
+			inodes := d.shell(t, setting{}, `stat -c %i "$M/web/since/502/stdout" "$M/web/since/502/seq"`)
+			inodes.wait()
+			by.run(d)
+			must(t, os.WriteFile(filepath.Join(d.dir, "go"), nil, 0o666))
+			want := "there\n" + inodes.output() + numbered(501) + "\n0\n1\nnow\n"
+			if status := p.wait(); status != 0 || p.output() != want {
+				t.Errorf("it ended with %d: %s\n%s", status, p.stderr.String(), difference(p.output(), want))
+			}
+			f.close()
+			d.stop()
+		})
+	}
 }

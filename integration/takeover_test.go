@@ -94,6 +94,10 @@ func TestReadersOutliveTheDaemon(t *testing.T) {
 			d := newDaemon(t, fmt.Sprintf("[service.web]\n[service.busy]\n%s\nring-bytes = \"256KiB\"\ncommand = [%q, \"%d\", \"20000\", %q, \"stay\"]\nenv = { LOGFS_TEST_HELPER = \"emit\" }\n",
 				keepAll, self, last, os.DevNull))
 			d.start()
+			eventually(t, func() string { return "the run of busy" }, func() bool {
+				_, err := os.Readlink(d.path("busy", "run", "now"))
+				return err == nil
+			})
 			clients := d.outliving(t)
 			lagging := d.lagging(t)
 			less := d.less(t)
@@ -308,7 +312,7 @@ func TestOpenFilesOutliveTheDaemon(t *testing.T) {
 			if first, last := checkSnapshot(t, "current, opened since", readAllOf(t, late)); first == 0 || last != 4500 {
 				t.Errorf("current, opened since, has lines %d to %d", first, last)
 			}
-			if names, err := dir.Readdirnames(-1); err != nil || len(names) != 3 {
+			if names, err := dir.Readdirnames(-1); err != nil || len(names) != 4 {
 				t.Errorf("the directory, opened before: %q, %v", names, err)
 			}
 			d.stop()
@@ -438,14 +442,19 @@ func TestMountHolder(t *testing.T) {
 // mountHolder is the process that holds the mount.
 func (d *daemon) mountHolder() (pid int) {
 	d.t.Helper()
+	if pid = d.findMountHolder(); pid == 0 {
+		d.t.Fatalf("the mount has no holder: %q", processesWith(d.env))
+	}
+	return pid
+}
+
+// findMountHolder is mountHolder, or 0 if there is none.
+func (d *daemon) findMountHolder() (pid int) {
 	for _, p := range processesWith(d.env) {
 		if strings.Contains(p, "hold .mount") {
 			word, _, _ := strings.Cut(p, " ")
 			pid, _ = strconv.Atoi(word)
 		}
-	}
-	if pid == 0 {
-		d.t.Fatalf("the mount has no holder: %q", processesWith(d.env))
 	}
 	return pid
 }

@@ -25,9 +25,9 @@ func TestServicesAreMadeAndRemoved(t *testing.T) {
 	d.do("mkdir m/job && echo one >>m/job/current")
 	d.awaitEnds("job", 1)
 	for script, want := range map[string]string{
-		"mkdir m/job": "File exists", "mkdir m/all": "Invalid argument", "mkdir m/status": "File exists",
+		"mkdir m/job": "File exists", "mkdir m/all": "File exists", "mkdir m/status": "File exists",
 		"mkdir m/.x": "Invalid argument", "mkdir 'm/a b'": "Invalid argument", "mkdir m/job/x": "not permitted",
-		"rmdir m/web": "not permitted", "rmdir m/none": "No such file", "rmdir m/job/stdout": "not permitted",
+		"rmdir m/all": "not permitted", "rmdir m/web": "not permitted", "rmdir m/none": "No such file", "rmdir m/job/stdout": "not permitted",
 		"mv m/job m/other": "not permitted", "rm m/job/current": "not permitted", "echo >m/x": "not permitted",
 		"echo >>m/none/current": "nonexistent",
 	} {
@@ -40,7 +40,7 @@ func TestServicesAreMadeAndRemoved(t *testing.T) {
 	follow.await("one\n")
 	d.do("rmdir m/job")
 	follow.awaitEnd()
-	if got := d.do("ls m; ls store/job"); got != "status\nweb\ncurrent\nlock\n" {
+	if got := d.do("ls m; ls store/job"); got != "all\nstatus\nweb\ncurrent\nlock\n" {
 		t.Errorf("after rmdir there is %q", got)
 	}
 	d.do("mkdir m/job && echo two >>m/job/current")

@@ -29,7 +29,7 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		&daemonCommand, &upCommand, &runCommand, &pipeCommand,
-		&rotateCommand, &flushCommand, &statusCommand, &checkCommand, &verifyCommand, &unmountCommand,
+		&leaveCommand, &rotateCommand, &flushCommand, &statusCommand, &checkCommand, &verifyCommand, &unmountCommand,
 		&completionCommand,
 	}
 }

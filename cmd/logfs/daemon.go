@@ -76,7 +76,7 @@ func runDaemon(c *console, f *pflag.FlagSet, p places, r readiness, replace bool
 		return c, err
 	}
 	s := serving{ready: r, reload: reload, options: daemon.Options{
-		Config: cfg, Adopt: true, Holder: "/proc/self/exe",
+		Config: cfg, Adopt: true, Holder: "/proc/self/exe", Files: takeFileStore(),
 		MakeMount: cfg.Mount == config.Default().Mount,
 		Log:       newLog(c.err, slog.LevelInfo),
 	}}

@@ -354,6 +354,9 @@ func TestAdmin(t *testing.T) {
 	if archives, _ := filepath.Glob(filepath.Join(store, "web", "@*.s")); len(archives) != 1 {
 		t.Errorf("archives %q, want one", archives)
 	}
+	if status, _, stderr := logfs("leave"); status != exit.Misuse || !strings.Contains(stderr, "holds everything itself") {
+		t.Errorf("logfs leave: status %d, %q", status, stderr)
+	}
 	status, stdout, _ := logfs("status")
 	if fields := strings.Fields(stdout); status != 0 || len(fields) != 28 || fields[0] != "NAME" || fields[14] != "web" || fields[15] != "exited" {
 		t.Errorf("status %d:\n%s", status, stdout)

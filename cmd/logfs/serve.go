@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"runtime"
@@ -51,21 +50,6 @@ func (r *readiness) tell() error {
 		return fmt.Errorf("cannot say that everything is up: %w", err)
 	}
 	return nil
-}
-
-// notify tells the service manager, if there is one. One that does not listen
-// any more has no use for an error.
-func notify(state string) {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	_, _ = io.WriteString(c, state)
 }
 
 // serving is a daemon in the foreground.

@@ -26,7 +26,7 @@ var walls = map[string][]string{
 var outside = map[string][]string{
 	"logfs/capture":                    {"golang.org/x/sys"},
 	"logfs/rotate":                     {"golang.org/x/sys", "github.com/klauspost/compress"},
-	"logfs/fs":                         {"github.com/hanwen/go-fuse/v2"},
+	"logfs/fs":                         {"github.com/hanwen/go-fuse/v2", "golang.org/x/sys"},
 	"logfs/cmd/logfs/internal/config":  {"github.com/BurntSushi/toml"},
 	"logfs/cmd/logfs/internal/control": {"golang.org/x/sys"},
 	"logfs/cmd/logfs/internal/daemon":  {"golang.org/x/sys"},

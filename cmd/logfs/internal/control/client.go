@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"logfs/cmd/logfs/internal/exit"
 	"logfs/ring/record"
 )
@@ -74,6 +76,23 @@ func (c *Client) Limits(w io.Writer) error {
 
 // Leave has the daemon end and leave everything to another one.
 func (c *Client) Leave() error { return c.ask(request{Do: doLeave}, io.Discard) }
+
+// OpenDaemon returns a descriptor of the daemon's process, a pidfd.
+func (c *Client) OpenDaemon() (fd int, err error) {
+	conn, err := c.p.SyscallConn()
+	if err != nil {
+		return -1, fmt.Errorf("cannot find the daemon: %w", err)
+	}
+	var peer *unix.Ucred
+	ask := conn.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err = errors.Join(ask, err); err == nil {
+		fd, err = unix.PidfdOpen(int(peer.Pid), 0)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("cannot find the daemon: %w", err)
+	}
+	return fd, nil
+}
 
 func (c *Client) ask(q request, w io.Writer) error {
 	if err := c.p.send(q); err != nil {

@@ -109,8 +109,10 @@ func (a *attached) Start(pid int) error {
 		}
 		if err != nil {
 			a.giveUp()
+		} else if h := (broughtRun{a.run, pid, a.about}); command && a.svc.config().Command == nil {
+			go a.daemon.endStray(a.svc, h)
 		} else if command {
-			a.svc.bring(broughtRun{a.run, pid, a.about})
+			a.svc.bring(h)
 		}
 	})
 	return err

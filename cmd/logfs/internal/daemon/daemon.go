@@ -35,6 +35,8 @@ type Options struct {
 	// Share leaves the store to others too: only the logs that are used are
 	// locked.
 	Share bool
+	// Files are what a service manager keeps for the next daemon. Nil without one.
+	Files FileStore
 	// Await is how long a daemon is waited for that leaves the store.
 	Await time.Duration
 
@@ -76,10 +78,8 @@ type Daemon struct {
 	defaults config.Service // of services that the configuration does not name
 	lock     *os.File       // of the store
 
-	holder  *mountHolder // of the last daemon's mount, until openTree
-	keeping sync.Mutex   // guards the following
-	keeper  *mountHolder // of the mount; nil without one
-	unkept  bool         // there is to be none any more
+	old  *oldMount  // the last daemon's, until openTree
+	kept *keptMount // what the next one is to go on with; nil if it cannot
 
 	mu       sync.Mutex // guards services; never held over I/O
 	services map[string]*service
@@ -92,7 +92,7 @@ type Daemon struct {
 func Open(o Options) (*Daemon, error) {
 	d := newDaemon(o)
 	if err := d.check(); err != nil {
-		d.holder.leave()
+		d.old.leave()
 		return nil, err
 	}
 	for _, step := range []func() error{d.openStore, d.openLogs, d.openIntakes, d.openControl, d.openTree} {
@@ -131,7 +131,7 @@ func (d *Daemon) check() error {
 	if err := control.CheckPath(d.o.Config.Socket); err != nil {
 		return err
 	}
-	if d.holder != nil {
+	if d.old != nil {
 		// Nobody answers for the mount yet: it must not be looked at.
 		return checkPaths(d.o.Config, beside)
 	}
@@ -147,7 +147,7 @@ func (d *Daemon) checkStore() (err error) {
 	if err := checkLock(d.o.Config.Store); err != nil {
 		return err
 	}
-	d.holder, err = findMountHolder(d.o.Config.Store)
+	d.old, err = d.findMount()
 	return err
 }
 
@@ -402,7 +402,7 @@ func (d *Daemon) mount() error {
 		return err
 	}
 	d.tree = tree
-	d.finally(d.endMountHolder)
+	d.finally(d.endKeeping)
 	d.finally(d.closeTree)
 	d.live.Go(func() { d.watch(tree) })
 	return nil
@@ -415,9 +415,14 @@ func (d *Daemon) mountAnew(o fs.Options) (Tree, error) {
 	o.State = d.mountState()
 	tree, err := d.o.Mount(o)
 	if err != nil {
+		if o.State != nil {
+			o.State.Close()
+		}
 		return nil, err
 	}
-	d.keepMount(tree, o.State)
+	if s, ok := tree.(server); ok && o.State != nil {
+		d.keepMount(s.Server, &oldMount{state: o.State})
+	}
 	return tree, nil
 }
 
@@ -446,7 +451,7 @@ func (d *Daemon) makeMountPoint(dir string) error {
 func (d *Daemon) watch(tree Tree) {
 	select {
 	case <-tree.Done():
-		_ = d.endMountHolder()
+		_ = d.endKeeping()
 		d.o.Log.Warn("the mount is gone; capture goes on without it", "mount", d.o.Config.Mount)
 	case <-d.capturing.Done():
 	}

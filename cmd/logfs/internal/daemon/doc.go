@@ -45,9 +45,10 @@
 // already, and makes a lost mark of numbers whose lines were in the ring only.
 //
 // The mount is kept by a holder of its own, see mountholder.go, to which a daemon is
-// connected. The next one gets the connection to the kernel and the state of the
-// tree from it, and goes on when all logs are open. So until then it must not look
-// at its mount point: nobody else would answer. A daemon that is asked to leave does
+// connected. It is left to the service manager, too, if that keeps files. The next
+// daemon gets the connection to the kernel and the state of the tree from either,
+// see oldmount.go, and goes on when all logs are open. So until then it must not
+// look at its mount point: nobody else would answer. A daemon that is asked to leave does
 // the same in order, see leave.go.
 //
 // # Concurrency

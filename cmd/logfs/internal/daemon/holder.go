@@ -114,6 +114,13 @@ func (d *Daemon) attend(s *service, j *job, h broughtRun) (failed bool) {
 	return !e.Known || ended(e) == Failed
 }
 
+// endStray ends a run that an earlier daemon has left, of a command that the
+// configuration has no more.
+func (d *Daemon) endStray(s *service, h broughtRun) {
+	s.events.Info("the configuration has no command for the service any more; it is ended", "pid", h.pid)
+	d.attend(s, (&job{serving: d.serving}).stopped(), h)
+}
+
 // lockHolder takes the lock of the holder of s. It returns nil if one holds it.
 func (d *Daemon) lockHolder(s *service) (*os.File, error) {
 	return d.lockHolderNamed(s.name)

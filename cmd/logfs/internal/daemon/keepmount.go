@@ -11,7 +11,7 @@ import (
 )
 
 // mountPatience is how long a holder waits for a daemon to go on with the mount.
-// All who use the mount wait as long.
+// All who use the mount wait as long. Daemons that come and fail give them no more.
 const mountPatience = time.Minute
 
 // A mountKeeper is the holder of a mount, as a process of its own. It opens no
@@ -19,12 +19,13 @@ const mountPatience = time.Minute
 type mountKeeper struct {
 	listener, device, state int
 	daemons                 []int     // those connected: one, but for moments
+	serving                 int       // the one that goes on with the mount
 	until                   time.Time // when it gives up, without a daemon
 }
 
 // KeepMount is what a holder of a mount does.
 func KeepMount() {
-	k := mountKeeper{listener: holdListener, device: holdDevice, state: holdState, daemons: []int{holdConn}}
+	k := mountKeeper{listener: holdListener, device: holdDevice, state: holdState, daemons: []int{holdConn}, serving: holdConn}
 	for fd := holdListener; fd <= holdState; fd++ {
 		unix.CloseOnExec(fd)
 	}
@@ -78,10 +79,14 @@ func (k *mountKeeper) answer(fd int) bool {
 	if err == unix.EINTR {
 		return true
 	}
-	if n > 0 && err == nil {
-		return string(said[:n]) != sayEnd
+	switch {
+	case n <= 0 || err != nil:
+		k.dismiss(fd)
+	case string(said[:n]) == sayOn:
+		k.serving = fd
+	case string(said[:n]) == sayEnd:
+		return false
 	}
-	k.dismiss(fd)
 	return true
 }
 
@@ -107,7 +112,9 @@ func (k *mountKeeper) dismiss(fd int) {
 			break
 		}
 	}
-	k.until = time.Now().Add(mountPatience)
+	if fd == k.serving {
+		k.serving, k.until = -1, time.Now().Add(mountPatience)
+	}
 }
 
 // giveUp takes the mount away, so that nobody waits for ever.

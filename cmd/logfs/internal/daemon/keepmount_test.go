@@ -13,8 +13,8 @@ import (
 	"logfs/fs"
 )
 
-// keptMount is a mount and the descriptors of its holder.
-func keptMount(t *testing.T) (s *fs.Server, dir, store string, k *mountKeeper) {
+// heldMount is a mount and the descriptors of its holder.
+func heldMount(t *testing.T) (s *fs.Server, dir, store string, k *mountKeeper) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse on this machine: nothing of the mount is tested")
@@ -46,7 +46,7 @@ func keptMount(t *testing.T) (s *fs.Server, dir, store string, k *mountKeeper) {
 // A holder without a daemon gives up: the mount goes, and nobody waits for it any
 // more.
 func TestMountKeeperGivesUp(t *testing.T) {
-	s, dir, _, k := keptMount(t)
+	s, dir, _, k := heldMount(t)
 	if k.until = time.Now(); k.wait() {
 		t.Fatal("the holder waits on")
 	}
@@ -61,7 +61,7 @@ func TestMountKeeperGivesUp(t *testing.T) {
 
 // A holder without a daemon ends when somebody takes the mount away.
 func TestMountKeeperOfNothing(t *testing.T) {
-	s, _, _, k := keptMount(t)
+	s, _, _, k := heldMount(t)
 	k.until = time.Now().Add(time.Hour)
 	must(t, s.Close())
 	if k.wait() {
@@ -72,8 +72,9 @@ func TestMountKeeperOfNothing(t *testing.T) {
 // A holder gives the mount to who connects, waits as long as he is there, and ends
 // when he says so.
 func TestMountKeeperAndDaemons(t *testing.T) {
-	s, dir, store, k := keptMount(t)
-	k.until = time.Now().Add(time.Hour)
+	s, dir, store, k := heldMount(t)
+	until := time.Now().Add(time.Hour)
+	k.until, k.serving = until, -1
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -84,20 +85,55 @@ func TestMountKeeperAndDaemons(t *testing.T) {
 		}
 	}()
 	for range 2 {
-		h, err := findMountHolder(store)
+		m, err := findMountHolder(store)
 		must(t, err)
-		if h == nil || h.why != nil || h.kept.Dir != dir {
-			t.Fatalf("connected to %+v", h)
+		if m == nil || m.why != nil || m.kept.Dir != dir {
+			t.Fatalf("connected to %+v", m)
 		}
-		h.leave()
+		m.leave()
 	}
-	h, err := findMountHolder(store)
+	m, err := findMountHolder(store)
 	must(t, err)
-	h.kept.Close()
-	h.end()
+	m.kept.Close()
+	m.state.Close()
+	m.holder.end()
 	<-ended
+	if k.until != until {
+		t.Errorf("daemons that did not go on with the mount have put off its end to %v", k.until)
+	}
 	must(t, s.Close())
-	if h, _ := findMountHolder(t.TempDir()); h != nil {
+	if m, _ := findMountHolder(t.TempDir()); m != nil {
 		t.Error("found a holder where none is")
 	}
+}
+
+// A mount waits for the next daemon from the end of the one that has served it.
+func TestMountKeeperWaitsForTheNext(t *testing.T) {
+	s, _, store, k := heldMount(t)
+	k.serving = -1
+	ended := make(chan struct{})
+	k.until = time.Now().Add(time.Hour)
+	go func() {
+		defer close(ended)
+		for k.wait() {
+		}
+		for _, fd := range k.daemons {
+			unix.Close(fd)
+		}
+	}()
+	began := time.Now()
+	m, err := findMountHolder(store)
+	must(t, err)
+	m.holder.goOn()
+	m.leave()
+	m, err = findMountHolder(store)
+	must(t, err)
+	m.kept.Close()
+	m.state.Close()
+	m.holder.end()
+	<-ended
+	if k.until.Before(began.Add(mountPatience)) || k.until.After(time.Now().Add(mountPatience)) {
+		t.Errorf("the mount waits until %v, for a daemon that ended after %v", k.until, began)
+	}
+	must(t, s.Close())
 }

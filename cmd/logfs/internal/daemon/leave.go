@@ -1,12 +1,9 @@
 package daemon
 
 import (
-	"os"
-	"path/filepath"
 	"time"
 
 	"logfs/cmd/logfs/internal/exit"
-	"logfs/fs"
 )
 
 // Leave has the daemon end, on Close, as if it were killed, but in order: runs,
@@ -71,106 +68,4 @@ func (d *Daemon) closeTree() error {
 		return nil
 	}
 	return d.tree.Close()
-}
-
-// adoptMount goes on with the mount of an earlier daemon. It returns nil if there
-// is none, or none that one can go on with: then that is gone.
-func (d *Daemon) adoptMount(o fs.Options) (Tree, error) {
-	h := d.holder
-	if h == nil {
-		return nil, nil
-	}
-	d.holder = nil
-	why := h.why
-	if h.kept != nil && d.o.Holder != "" && h.kept.Dir == o.Dir {
-		s, err := fs.Adopt(o, h.kept)
-		if err == nil {
-			d.holdMount(h, s)
-			return server{s}, nil
-		}
-		why = err
-	}
-	if h.kept != nil {
-		if err := h.kept.Abandon(); err != nil {
-			why = err
-		}
-		h.kept.Close()
-	}
-	d.o.Log.Info("the mount of the last daemon is not gone on with", "why", why)
-	h.end()
-	return nil, checkMountPoint(o.Dir, d.o.MakeMount)
-}
-
-// resume has an adopted tree answer: all services have been added.
-func (d *Daemon) resume() error {
-	if tree, ok := d.tree.(server); ok && tree.Adopted() {
-		d.o.Log.Info("going on with the mount of the last daemon", "mount", d.o.Config.Mount)
-		return tree.Resume()
-	}
-	return nil
-}
-
-// mountState is memory for the state of a mount that is to outlive the daemon.
-func (d *Daemon) mountState() *os.File {
-	if d.o.Holder == "" {
-		return nil
-	}
-	state, err := newMountState()
-	if err != nil {
-		d.notKept(err)
-	}
-	return state
-}
-
-func (d *Daemon) notKept(err error) {
-	d.o.Log.Warn("the mount will end with this daemon: it has no holder", "err", err)
-}
-
-// keepMount starts a holder for a tree just mounted.
-func (d *Daemon) keepMount(tree Tree, state *os.File) {
-	s, ok := tree.(server)
-	if !ok || state == nil {
-		return
-	}
-	defer state.Close()
-	device, err := s.Connection()
-	if err == nil {
-		defer device.Close()
-		var h *mountHolder
-		if h, err = d.startMountHolder(device, state); err == nil {
-			d.holdMount(h, s.Server)
-			return
-		}
-	}
-	d.notKept(err)
-}
-
-// holdMount remembers the holder of the mount, and says so when it goes.
-func (d *Daemon) holdMount(h *mountHolder, s *fs.Server) {
-	d.keeping.Lock()
-	defer d.keeping.Unlock()
-	d.keeper = h
-	go func() {
-		h.lost()
-		d.keeping.Lock()
-		defer d.keeping.Unlock()
-		if d.keeper == h && !d.unkept {
-			d.o.Log.Warn("the holder of the mount has ended; the mount will end with this daemon", "mount", d.o.Config.Mount)
-			d.keeper = nil
-		}
-	}()
-}
-
-// endMountHolder ends the holder of a mount that is gone. One that is left goes on.
-func (d *Daemon) endMountHolder() error {
-	d.keeping.Lock()
-	d.unkept = true
-	h := d.keeper
-	d.keeper = nil
-	d.keeping.Unlock()
-	if h != nil && !d.leaving() {
-		h.end()
-		_ = os.Remove(filepath.Join(d.o.Config.Store, locksDir, mountSocket))
-	}
-	return nil
 }

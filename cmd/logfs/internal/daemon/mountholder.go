@@ -25,6 +25,7 @@ const (
 	mountSocket = ".mount" // beside the locks of the holders; no service has such a name
 	sayMount    = "mount"  // comes with the descriptors
 	sayEnd      = "end"    // asks the holder to end: the mount is gone
+	sayOn       = "on"     // tells the holder that this daemon goes on with the mount
 	// mountHolderPatience is how long an answer of the holder is waited for.
 	mountHolderPatience = 5 * time.Second
 )
@@ -38,11 +39,7 @@ const (
 )
 
 // A mountHolder is the daemon's end of the connection to a holder.
-type mountHolder struct {
-	conn *os.File
-	kept *fs.Kept // nil if it holds nothing that this daemon can go on with
-	why  error    // it cannot
-}
+type mountHolder struct{ conn *os.File }
 
 // heldDir opens the directory of the holders, so that a path in it fits into the
 // address of a socket.
@@ -56,7 +53,7 @@ func mountAddress(dir int) *unix.SockaddrUnix {
 
 // findMountHolder connects to the holder of the mount of an earlier daemon. It
 // returns nil if there is none.
-func findMountHolder(store string) (*mountHolder, error) {
+func findMountHolder(store string) (*oldMount, error) {
 	dir, err := heldDir(store)
 	if err != nil {
 		return nil, nil // there never was one
@@ -70,10 +67,10 @@ func findMountHolder(store string) (*mountHolder, error) {
 		unix.Close(fd)
 		return nil, nil
 	}
-	h := &mountHolder{}
-	h.kept, h.why = receiveMount(fd)
-	h.conn = pollable(fd)
-	return h, nil
+	m := &oldMount{}
+	m.kept, m.state, m.why = receiveMount(fd)
+	m.holder = &mountHolder{pollable(fd)}
+	return m, nil
 }
 
 // pollable is a file whose reads the runtime waits for.
@@ -82,25 +79,25 @@ func pollable(fd int) *os.File {
 	return os.NewFile(uintptr(fd), "holder of the mount")
 }
 
-func receiveMount(fd int) (*fs.Kept, error) {
+func receiveMount(fd int) (*fs.Kept, *os.File, error) {
 	if err := control.CheckPeer(fd); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	patience := unix.NsecToTimeval(int64(mountHolderPatience))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	said, oob := make([]byte, len(sayMount)), make([]byte, unix.CmsgSpace(4*2))
 	n, oobn, _, _, err := unix.Recvmsg(fd, said, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("cannot hear its holder: %w", err)
+		return nil, nil, fmt.Errorf("cannot hear its holder: %w", err)
 	}
 	files := filesOf(oob[:oobn])
-	defer closeAll(files)
-	if string(said[:n]) != sayMount || len(files) != 2 {
-		return nil, errors.New("its holder says something unknown")
+	if string(said[:n]) != sayMount {
+		closeAll(files)
+		return nil, nil, errors.New("its holder says something unknown")
 	}
-	return fs.OpenKept(files[0], files[1])
+	return openKept(files)
 }
 
 func filesOf(oob []byte) (files []*os.File) {
@@ -115,16 +112,8 @@ func filesOf(oob []byte) (files []*os.File) {
 	return files
 }
 
-// leave lets go of a mount that this daemon does not go on with.
-func (h *mountHolder) leave() {
-	if h == nil {
-		return
-	}
-	if h.kept != nil {
-		h.kept.Close()
-	}
-	h.conn.Close()
-}
+// goOn tells the holder that the mount is served.
+func (h *mountHolder) goOn() { _, _ = h.conn.WriteString(sayOn) }
 
 // end has the holder let go of everything, and returns when it has.
 func (h *mountHolder) end() {
@@ -187,7 +176,7 @@ func (d *Daemon) startMountHolder(device, state *os.File) (*mountHolder, error) 
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "conn")
 	defer theirs.Close()
-	h := &mountHolder{conn: pollable(pair[0])}
+	h := &mountHolder{pollable(pair[0])}
 	if err := d.runMountHolder(listener, theirs, device, state); err != nil {
 		h.conn.Close()
 		return nil, fmt.Errorf("cannot start it: %w", err)

@@ -73,7 +73,7 @@ func closeAll(files []*os.File) {
 }
 
 // notInherited is what the daemon was told by its own supervisor.
-var notInherited = []string{"NOTIFY_SOCKET=", "LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES=",
+var notInherited = []string{"NOTIFY_SOCKET=", "LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES=", "LISTEN_PIDFDID=", "FDSTORE=",
 	"WATCHDOG_USEC=", "WATCHDOG_PID=", "INVOCATION_ID="}
 
 // environment is the daemon's own, then what belongs to the user, then what
