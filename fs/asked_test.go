@@ -1,9 +1,11 @@
 package fs
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -139,5 +141,57 @@ func TestTheRingReachesFurtherThanTheFiles(t *testing.T) {
 	runs, err := m.e.allRuns()
 	if err != nil || len(runs) != 5 || runs[0].First != 1 || runs[2].First != 43 || runs[2].Last != 63 {
 		t.Errorf("the runs are %v, %v", runs, err)
+	}
+}
+
+// Who follows all services is not shown one that comes later and that he may not
+// read.
+func TestWhoMayNotReadAServiceIsNotShownIt(t *testing.T) {
+	m := mountService(t, Options{AllowOther: true}, Service{Ring: ring.New(ring.Limits{})})
+	m.e.Configure(Looks{Marks: true, Mode: 0o755})
+	m.say("o one")
+	mount := filepath.Dir(m.dir)
+	if err := os.Chmod(filepath.Dir(mount), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	all := filepath.Join(mount, "all", "follow")
+	follow := func(uid uint32) *bufio.Reader {
+		cmd := exec.Command("cat", all)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return bufio.NewReader(out)
+	}
+	wants := func(r *bufio.Reader, want string) {
+		t.Helper()
+		if line, err := r.ReadString('\n'); line != want+"\n" {
+			t.Errorf("got %q, %v, want %q", line, err, want)
+		}
+	}
+	anybody, root := follow(65534), follow(0)
+	wants(anybody, "web | one")
+	wants(root, "web | one")
+
+	add := func(name string, mode uint32) *mounted {
+		o := &mounted{t: t, s: m.s, ring: ring.New(ring.Limits{}), stamp: m.stamp}
+		var err error
+		if o.e, err = m.s.Add(Service{Name: name, Ring: o.ring, Looks: Looks{Mode: mode}}); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	add("mine", 0o750).say("o secret")
+	wants(root, "mine | secret")
+	add("ours", 0o755).say("o public")
+	wants(root, "ours | public")
+	wants(anybody, "ours | public")
+	if _, err := exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", all).Output(); err == nil {
+		t.Error("anybody may open it still")
 	}
 }

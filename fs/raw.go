@@ -104,6 +104,9 @@ func (r *raw) openNode(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status 
 			return st
 		}
 	}
+	if n.order != nil && r.s.mayReadAll(in.Uid) {
+		n.order.openToAll()
+	}
 	h := newHandle(n)
 	h.seat = at
 	out.Fh = r.s.tree.addHandle(h, in.Unique)

@@ -255,6 +255,9 @@ func (s *Server) restoreHandle(c *handleCell) bool {
 	}
 	if n.kind == follow {
 		h.seat = s.seatAgain(n.e, c.uid)
+		if n.order != nil && s.mayReadAll(c.uid) {
+			n.order.openToAll()
+		}
 		if c.pid > 0 {
 			s.pollers.add(c.pid, h)
 		}
