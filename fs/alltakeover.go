@@ -113,7 +113,7 @@ func behind(r *ring.Ring, t record.Stamp) (p pos, ok bool) {
 func (t *thread) finishLine() {
 	kind := t.at.open
 	t.at.open = 0
-	for kind != 0 && t.grip() {
+	for kind != 0 && t.at.Seq < t.st.end.Seq && t.grip() {
 		s := record.Scanner{Buf: t.hold.Data[t.at.Off:], Seq: t.at.Seq, Run: t.at.Run}
 		left := len(s.Buf)
 		rec, ok := s.Next()

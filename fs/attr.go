@@ -12,7 +12,7 @@ const (
 	ignoreName = ".ignore"
 	// ignoreText keeps rg, fd and ag out of files that never end, and out of the
 	// past, which has all lines once more. Who names a directory there is let in.
-	ignoreText = "follow\n/*/run/\n/*/since/\n"
+	ignoreText = "follow\n/all/\n/*/run/\n/*/since/\n"
 	blockSize  = 4096
 	// smallBlock is the block size of a short follow: GNU tail -c does not
 	// believe the size of a file of one block, and reads to its end first.

@@ -198,14 +198,14 @@ func (st *strand) anew(v *view, p, end pos) (more int64, ok bool) {
 		}
 		found := false
 		p.walk(&st.layout, c, func(rec record.Record, _ int) bool {
-			found = st.sel.takes(rec.Kind) || st.breaks(p.open, &rec)
-			if found {
+			found = rec.Seq >= end.Seq || st.sel.takes(rec.Kind) || st.breaks(p.open, &rec)
+			if found && rec.Seq < end.Seq {
 				more = int64(st.size(0, &rec) - st.size(p.open, &rec))
 			}
 			return !found
 		})
 		c.Release()
-		if found || !v.enterNext(&p) {
+		if found || p.Seq >= end.Seq || !v.enterNext(&p) {
 			return more, true
 		}
 	}
@@ -241,10 +241,6 @@ func (o *order) freeze() {
 func (o *order) advance() (again time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.advanceLocked()
-}
-
-func (o *order) advanceLocked() (again time.Duration) {
 	now := record.Stamp(o.clock().UnixNano())
 	limit := o.limit(now)
 	if o.round(limit, now+record.Stamp(reorder)) {
@@ -343,6 +339,7 @@ func (st *strand) behind() bool {
 // for it. It returns whether there are others.
 func (o *order) extend(st *strand, floor rank, limit, future record.Stamp) (rest bool) {
 	p := &st.end
+	_, next := st.e.Ring.Bounds() // before any block is taken: it has all before that
 	c, ok := st.e.Ring.Chunk(p.Block)
 	if !ok {
 		o.leap(st, floor)
@@ -359,7 +356,7 @@ func (o *order) extend(st *strand, floor rank, limit, future record.Stamp) (rest
 			rest = !o.add(st, &rec, left-len(s.Buf), floor, limit, future)
 		}
 		c.Release()
-		if rest {
+		if rest || p.Seq >= next {
 			break
 		}
 		if c, ok = st.e.Ring.Chunk(p.Block + 1); ok {

@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -387,5 +388,72 @@ func TestMergeTellsWhatIsLost(t *testing.T) {
 	got := m.readAll(t, 4096)
 	if !strings.Contains(got, "a | -- a lost 93 lines 1-93 --\n") || strings.Count(got, "b | ") != 100 || strings.Count(got, "a | --") != 9 {
 		t.Errorf("got %s", got)
+	}
+}
+
+// preadLines reads on, to the end of a line, from the rings.
+func (m *merger) preadLines(n int) string {
+	b := make([]byte, n)
+	m.o.mu.Lock()
+	defer m.o.mu.Unlock()
+	n, _ = m.read(b, m.off, true, false)
+	return string(b[:n])
+}
+
+// Writers do not wait for readers: blocks fill up and follow each other while an
+// order looks at them.
+func TestMergeBesideWriters(t *testing.T) {
+	const services, lines = 3, 30_000
+	c := newChorus(t, services, ring.Limits{Lines: services * lines, Bytes: 64 << 10}) // small blocks
+	for _, e := range c.all {
+		e.Ring.Keep(1)
+	}
+	o := c.order(selAll, formSeq)
+	var writing sync.WaitGroup
+	for i, e := range c.all {
+		writing.Go(func() {
+			for n := 0; n < lines; {
+				b := e.Ring.Begin()
+				for range min(1+n%7, lines-n) {
+					n++
+					b.Add(noon+record.Stamp(services*n+i), record.Out, false, []byte("a line of some length that fills blocks"))
+				}
+				b.Commit()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { writing.Wait(); close(done) }()
+	m, next := newMerger(o), [services]uint64{}
+	for last := false; ; {
+		select {
+		case <-done:
+			last = true
+		default:
+		}
+		o.freeze()
+		s := m.preadLines(64 << 10)
+		if s == "" && last {
+			break
+		}
+		for line := range strings.Lines(s) {
+			var name string
+			var run, seq uint64
+			if _, err := fmt.Sscanf(strings.ReplaceAll(line, ",", " "), "@%24s s%s %d %d", new(string), &name, &run, &seq); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			i := name[len(name)-1] - '0'
+			if next[i]++; seq != next[i] {
+				t.Fatalf("service %d: number %d, want %d", i, seq, next[i])
+			}
+		}
+	}
+	if o.size != m.off {
+		t.Errorf("the size is %d, want %d", o.size, m.off)
+	}
+	for i, n := range next {
+		if n != lines {
+			t.Errorf("service %d: %d lines, want %d", i, n, lines)
+		}
 	}
 }

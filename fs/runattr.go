@@ -44,7 +44,7 @@ type knownRuns struct {
 	m  map[runKey]knownRun
 }
 
-const maxKnownRuns = 1024
+const maxKnownRuns = 4096
 
 func (e *Entry) runFacts(p *place) (size int64, last time.Time, err error) {
 	over := e.Ring.Run() > p.run

@@ -110,14 +110,11 @@ func (p *place) choose(name string) bool {
 }
 
 // children are the names of the directories in a directory with files that are
-// listed. Others are found all the same: each selection is listed once, so that
-// who walks the tree does not meet the same lines under every order of names.
+// listed. Others are found all the same: who walks the tree is not to read the whole
+// past once for each stream, nor under every order of names.
 func (p *place) children() (names []string) {
-	if p.streams == selAll && !p.ranged {
-		names = append(names, dirNames[selOut], dirNames[selErr])
-	}
 	if p.streams == selAll && !p.past() {
-		names = append(names, runDir)
+		names = append(names, dirNames[selOut], dirNames[selErr], runDir)
 	}
 	if !p.ranged {
 		names = append(names, sinceDir)

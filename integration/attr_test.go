@@ -181,7 +181,7 @@ func TestTree(t *testing.T) {
 			}
 		}
 	}
-	equal(t, ".ignore", d.read(".ignore"), "follow\n/*/run/\n/*/since/\n")
+	equal(t, ".ignore", d.read(".ignore"), "follow\n/all/\n/*/run/\n/*/since/\n")
 	for _, name := range []string{"web/nothing", "nothing", "web/current/x"} {
 		if _, err := os.Stat(d.path(name)); err == nil {
 			t.Errorf("%s is there", name)

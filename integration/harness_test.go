@@ -37,6 +37,7 @@ type daemon struct {
 	dir                      string // parent of all below
 	mount, store, sock, conf string
 	env                      string // marks the daemon's descendants
+	zone                     string // TZ, if not that of the test
 	cmd                      *exec.Cmd
 	log                      *logBuffer
 	mayLog                   []*regexp.Regexp
@@ -103,6 +104,9 @@ func (d *daemon) launch(tracer []string, args ...string) bool {
 	argv := slices.Concat(tracer, []string{logfsBin, args[0], "--ready-fd", "3"}, args[1:])
 	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Env = append(os.Environ(), d.env)
+	if d.zone != "" {
+		d.cmd.Env = append(d.cmd.Env, "TZ="+d.zone)
+	}
 	d.cmd.Dir = d.dir
 	d.cmd.ExtraFiles = []*os.File{w}
 	d.log = &logBuffer{}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -108,6 +109,50 @@ type facts struct {
 	survey survey
 	place  Reader // stands behind what was surveyed; not begun if told
 	done   bool   // there is no more
+
+	steps steps
+}
+
+// steps are places in a file, some way from each other, that somebody has passed
+// who read it: the next one need not begin at its beginning.
+type steps struct {
+	mu  sync.Mutex // guards all; nothing else is locked under it
+	all []step
+}
+
+// A step is the place of a line.
+type step struct {
+	off         int64
+	number, run uint64
+}
+
+// stepLength is how far steps are apart, about.
+const stepLength = 64 << 10
+
+// pass notes that somebody stands at a place.
+func (s *steps) pass(at step) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.all); at.off >= stepLength && (n == 0 || at.off >= s.all[n-1].off+stepLength) {
+		s.all = append(s.all, at)
+	}
+}
+
+// before returns the last step at or before a number; the zero step is none.
+func (s *steps) before(number uint64) step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := sort.Search(len(s.all), func(i int) bool { return s.all[i].number > number })
+	if i == 0 {
+		return step{}
+	}
+	return s.all[i-1]
+}
+
+func (s *steps) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = nil
 }
 
 // tell takes over what a compressed archive says of its records.
@@ -124,6 +169,7 @@ func (k *facts) tell(v survey) {
 // not there to be read.
 func (k *facts) mistrust(err error) {
 	if errors.Is(err, errDamaged) && k.told.Load() || errors.Is(err, fs.ErrNotExist) {
+		k.steps.forget()
 		k.doubt.Store(true)
 	}
 }
@@ -178,6 +224,7 @@ func (k *facts) readLocked(d *Logdir, f found, to uint64) (err error) {
 
 // forgetLocked has the file read again when it is asked for.
 func (k *facts) forgetLocked() {
+	k.steps.forget()
 	k.survey, k.place, k.done = survey{}, Reader{}, false
 	k.told.Store(false)
 }
@@ -207,6 +254,7 @@ func (r *Reader) scan(f found, each func(Segment) (more bool)) (end bool, err er
 		s, err := r.read(f, buf)
 		switch {
 		case len(s.Lines) > 0:
+			f.facts.steps.pass(step{r.off, r.number, r.run})
 			if !each(s) {
 				return false, nil
 			}

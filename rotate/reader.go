@@ -90,6 +90,9 @@ func (r *Reader) Next(buf []byte) (Segment, error) {
 func (r *Reader) enter(f found) {
 	r.leave()
 	r.id, r.off, r.number, r.run = f.id, 0, f.first, f.run
+	if at := f.facts.steps.before(r.want); at.off > 0 {
+		r.off, r.number, r.run = at.off, at.number, at.run
+	}
 }
 
 // leave closes the file; the place in it stays.
