@@ -375,7 +375,7 @@ func TestTheMountIsTheFiles(t *testing.T) {
 	needTools(t, "zstdcat", "busybox")
 	seed, steps, files := time.Now().UnixNano(), 8, 12
 	if long {
-		steps, files = 60, 40
+		steps, files = 25, 40
 	}
 	if s := os.Getenv("ORACLE_SEED"); s != "" {
 		seed, _ = strconv.ParseInt(s, 10, 64)
