@@ -41,6 +41,8 @@ func (t *tree) everyone() []*Entry {
 // newOrder is that of a file that is looked up now.
 func (s *Server) newOrder(sel streams, k fileKind) *order {
 	o := &order{sel: sel, form: formText, members: s.tree.everyone, changed: s.changes.Load, clock: time.Now}
+	looks := s.allLooks()
+	o.admits = func(e *Entry) bool { return s.looksOf([]*Entry{e}).allow(looks) }
 	if k == seq {
 		o.form = formSeq
 	}
@@ -48,12 +50,33 @@ func (s *Server) newOrder(sel streams, k fileKind) *order {
 	return o
 }
 
+// allow says whether all may read whom of lets in, its owner aside.
+func (l Looks) allow(of Looks) bool {
+	wants := of.Mode & 0o077
+	if of.Gid != l.Gid {
+		wants |= wants >> 3 & 0o007
+	}
+	return l.Mode&wants == wants
+}
+
+// mayReadAll says whether a user may read every service there ever will be.
+func (s *Server) mayReadAll(uid uint32) bool { return uid == 0 || uid == s.owner.Uid }
+
 // allLooks lets in who may read every service.
 func (s *Server) allLooks() Looks {
+	all := s.tree.everyone()
+	if len(all) == 0 {
+		return Looks{Uid: s.owner.Uid, Gid: s.owner.Gid, Mode: 0o500}
+	}
+	return s.looksOf(all)
+}
+
+// looksOf lets in who may read all of these.
+func (s *Server) looksOf(all []*Entry) Looks {
 	const read = 0o5
 	owner, group, others := uint32(read), uint32(read), uint32(read)
 	gids := map[uint32]bool{}
-	for _, e := range s.tree.everyone() {
+	for _, e := range all {
 		l := e.looks()
 		gids[l.Gid] = true
 		// Whom a service keeps out as its owner, or for his group, must not come

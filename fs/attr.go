@@ -21,7 +21,7 @@ const (
 
 // dirAttr fills in what stat says of a directory. Its time is that of the
 // last line in it, so that ls -lt shows who spoke last.
-func (r *raw) dirAttr(cancel <-chan struct{}, d directory, a *fuse.Attr) fuse.Status {
+func (r *raw) dirAttr(by caller, d directory, a *fuse.Attr) fuse.Status {
 	a.Mode, a.Nlink, a.Blksize = syscall.S_IFDIR|0o755, 2, blockSize
 	if d.e == nil {
 		a.Ino = rootID
@@ -35,7 +35,7 @@ func (r *raw) dirAttr(cancel <-chan struct{}, d directory, a *fuse.Attr) fuse.St
 	a.Owner = fuse.Owner{Uid: l.Uid, Gid: l.Gid}
 	setTime(a, d.e.changed())
 	if d.kind == dirFiles && d.run > 0 {
-		return r.runAttr(cancel, d, a)
+		return r.runAttr(by, d, a)
 	}
 	return fuse.OK
 }

@@ -189,24 +189,34 @@ func (h *handle) unpark(p *park) {
 	h.parked = slices.Delete(h.parked, i, i+1)
 }
 
-// readCurrent is answer for current and seq. Reads are full up to the end, also
-// those that need several loads: tac and tar take a short one for an error.
+// readCurrent is answer for current and seq.
 func (h *handle) readCurrent(ps *pass, dst []byte, a *reading) (int, verdict) {
-	n, end := copy(dst, a.have), h.n.end()
-	for n < len(dst) {
-		more, load := ps.read(dst[n:], request{off: a.off + int64(n), end: end})
+	n, load := h.readFull(ps, dst, a, request{end: h.n.end()})
+	switch {
+	case load:
+		return 0, loads
+	case n == 0:
+		h.n.atEnd()
+	}
+	return n, data
+}
+
+// readFull reads up to the end, also what needs several loads: tac and tar take a
+// short read for an error.
+func (h *handle) readFull(ps *pass, dst []byte, a *reading, q request) (n int, load bool) {
+	for n = copy(dst, a.have); n < len(dst); {
+		q.off = a.off + int64(n)
+		more, load := ps.read(dst[n:], q)
 		if n += more; load {
 			a.have = append(a.have, dst[len(a.have):n]...)
-			return 0, loads
+			return 0, true
 		}
 		if more == 0 {
 			break
 		}
 	}
-	if a.have = nil; n == 0 {
-		h.n.atEnd()
-	}
-	return n, data
+	a.have = nil
+	return n, false
 }
 
 // follow is answer for follow.
@@ -220,11 +230,8 @@ func (h *handle) follow(ps *pass, dst []byte, a *reading) (int, verdict) {
 	// Asked before the end of the data is: what came last is read before the
 	// end of the file.
 	gone := h.n.e.isGone()
-	// A read in the middle of a line that then is overtaken breaks the line,
-	// so reads end with lines, also those of tail, which does not block but
-	// has asked for the end. tar, which has not, wants full reads.
 	_, end, over := h.n.bounds()
-	n, load := ps.read(dst, request{off: a.off, end: end, whole: a.sequential && (blocks || h.seekEnd)})
+	n, load := h.readFollow(ps, dst, a, end)
 	switch {
 	case load:
 		return 0, loads
@@ -238,6 +245,18 @@ func (h *handle) follow(ps *pass, dst []byte, a *reading) (int, verdict) {
 		return 0, data
 	}
 	return 0, wait
+}
+
+// readFollow reads what there is. A read in the middle of a line that then is
+// overtaken breaks the line, so reads end with lines, also those of tail, which
+// does not block but has asked for the end. tar, which has not, wants full reads,
+// and so does who reads backwards; who polls gets what there is at once.
+func (h *handle) readFollow(ps *pass, dst []byte, a *reading, end pos) (n int, load bool) {
+	q := request{off: a.off, end: end, whole: a.sequential && (!a.nonblock() || h.seekEnd)}
+	if q.whole || a.nonblock() && h.polled {
+		return ps.read(dst, q)
+	}
+	return h.readFull(ps, dst, a, q)
 }
 
 // pollReq is struct fuse_poll_in behind its header.

@@ -91,11 +91,19 @@ func lookAgain(times int) time.Duration {
 // signalEnds says whether a pending signal of the thread tid is caught by it
 // or kills it. A thread that cannot be seen is taken to be ending.
 func signalEnds(tid uint32) bool {
+	status, ok := statusOfThread(tid)
+	return !ok || pendingEnds(status)
+}
+
+// signalKills says whether a pending signal kills the thread tid.
+func signalKills(tid uint32) bool {
+	status, ok := statusOfThread(tid)
+	return !ok || pendingKills(status)
+}
+
+func statusOfThread(tid uint32) (status []byte, ok bool) {
 	status, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(tid), 10) + "/status")
-	if tid == 0 || err != nil {
-		return true
-	}
-	return pendingEnds(status)
+	return status, tid != 0 && err == nil
 }
 
 // harmless are the signals that do nothing to a process that does not catch
@@ -112,10 +120,15 @@ var harmless = func() (m uint64) {
 
 // pendingEnds reads /proc/PID/status, see proc_pid_status(5).
 func pendingEnds(status []byte) bool {
-	pending := (mask(status, "SigPnd:") | mask(status, "ShdPnd:")) &^ mask(status, "SigBlk:")
-	caught := mask(status, "SigCgt:")
-	deadly := ^(mask(status, "SigIgn:") | harmless)
-	return pending&(caught|deadly) != 0
+	return pendingKills(status) || pending(status)&mask(status, "SigCgt:") != 0
+}
+
+func pendingKills(status []byte) bool {
+	return pending(status)&^(mask(status, "SigIgn:")|mask(status, "SigCgt:")|harmless) != 0
+}
+
+func pending(status []byte) uint64 {
+	return (mask(status, "SigPnd:") | mask(status, "ShdPnd:")) &^ mask(status, "SigBlk:")
 }
 
 func mask(status []byte, name string) uint64 {

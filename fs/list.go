@@ -12,7 +12,7 @@ import (
 type listing []fuse.DirEntry
 
 // list lists a directory as it is now.
-func (r *raw) list(cancel <-chan struct{}, d directory) (l listing, st fuse.Status) {
+func (r *raw) list(by caller, d directory) (l listing, st fuse.Status) {
 	id := uint64(rootID)
 	if d.e != nil {
 		id = d.e.dirIno(&d.place)
@@ -28,7 +28,7 @@ func (r *raw) list(cancel <-chan struct{}, d directory) (l listing, st fuse.Stat
 		l = append(l, fuse.DirEntry{Mode: syscall.S_IFLNK, Name: x[0], Ino: d.e.ino(&d.place, x[0])})
 	}
 	if d.kind == dirRuns {
-		st = r.s.ask(cancel, func() (err error) {
+		st = r.s.ask(by, func() (err error) {
 			l, err = d.listRuns(l)
 			return err
 		})

@@ -18,7 +18,7 @@ func (r *raw) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out
 	case d.kind == dirFiles:
 		for k, n := range fileNames {
 			if n == name {
-				return r.lookupFile(cancel, d, fileKind(k), out)
+				return r.lookupFile(caller{cancel, in.Pid}, d, fileKind(k), out)
 			}
 		}
 	default:
@@ -29,11 +29,11 @@ func (r *raw) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out
 	if d.place, ok = d.child(name); !ok || !d.mayBe() {
 		return noEntry
 	}
-	return r.lookupDir(cancel, d, out)
+	return r.lookupDir(caller{cancel, in.Pid}, d, out)
 }
 
-func (r *raw) lookupDir(cancel <-chan struct{}, d directory, out *fuse.EntryOut) fuse.Status {
-	if st := r.dirAttr(cancel, d, &out.Attr); st != fuse.OK {
+func (r *raw) lookupDir(by caller, d directory, out *fuse.EntryOut) fuse.Status {
+	if st := r.dirAttr(by, d, &out.Attr); st != fuse.OK {
 		return st
 	}
 	out.NodeId = r.s.tree.lookDir(d)
@@ -50,7 +50,7 @@ func (r *raw) lookupDir(cancel <-chan struct{}, d directory, out *fuse.EntryOut)
 // lookupPins is how long a file that was looked up and not opened pins lines.
 const lookupPins = time.Second
 
-func (r *raw) lookupFile(cancel <-chan struct{}, d directory, k fileKind, out *fuse.EntryOut) fuse.Status {
+func (r *raw) lookupFile(by caller, d directory, k fileKind, out *fuse.EntryOut) fuse.Status {
 	n := &node{kind: k, e: d.e, v: d.e.view(d.streams, k), ino: d.e.fileIno(&d.place, k)}
 	if d.e.isAll() {
 		n.order = r.s.newOrder(d.streams, k)
@@ -58,13 +58,13 @@ func (r *raw) lookupFile(cancel <-chan struct{}, d directory, k fileKind, out *f
 	switch {
 	case n.order != nil && d.past():
 		p, now := d.point, time.Now()
-		if st := r.s.ask(cancel, func() error { return n.settleAll(p, now) }); st != fuse.OK {
+		if st := r.s.ask(by, func() error { return n.settleAll(p, now) }); st != fuse.OK {
 			return st
 		}
 	case d.past():
 		n.span = &span{run: d.run}
 		sel, now := d.selection, time.Now()
-		if st := r.s.ask(cancel, func() error { return n.settleSpan(&sel, now) }); st != fuse.OK {
+		if st := r.s.ask(by, func() error { return n.settleSpan(&sel, now) }); st != fuse.OK {
 			return st
 		}
 	default:
@@ -82,15 +82,29 @@ func (r *raw) lookupFile(cancel <-chan struct{}, d directory, k fileKind, out *f
 }
 
 // ask has do called, which may wait for the disk, when it is its turn.
-func (s *Server) ask(cancel <-chan struct{}, do func() error) fuse.Status {
+func (s *Server) ask(by caller, do func() error) fuse.Status {
 	done := make(chan error, 1)
 	s.askLater(func() { done <- do() })
 	select {
 	case err := <-done:
 		return statusOf(err)
-	case <-cancel:
-		return interrupted
+	case <-by.cancel:
 	}
+	for times := 0; !signalKills(by.pid); times++ {
+		select {
+		case err := <-done:
+			return statusOf(err)
+		case <-time.After(lookAgain(times)):
+		}
+	}
+	return interrupted
+}
+
+// A caller is a process that waits for an answer. Only a signal that ends it
+// ends that: nobody expects EINTR from stat, and few from open.
+type caller struct {
+	cancel <-chan struct{} // closed when a signal is pending
+	pid    uint32
 }
 
 // asksOf says whether an answer about the directory id may have to wait for the

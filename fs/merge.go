@@ -3,6 +3,7 @@ package fs
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -113,8 +114,9 @@ type order struct {
 	width int          // of the names
 	from  record.Stamp // of the point that it begins at, 0 if it is what the rings hold
 
-	members func() []*Entry // who is there now
-	changed func() uint64   // another number when that is not the same
+	members func() []*Entry   // who is there now
+	admits  func(*Entry) bool // whether those who may read what was there may read it; nil for any
+	changed func() uint64     // another number when that is not the same
 	clock   func() time.Time
 
 	mu      sync.Mutex // guards all below; ring locks and tree.mu are taken under it
@@ -134,13 +136,30 @@ func (o *order) begin() {
 	defer o.mu.Unlock()
 	o.strands, o.floor, o.last, o.size, o.marks, o.spacing = nil, rank{}, nil, 0, nil, minSpacing
 	o.seen = o.changed()
-	for _, e := range o.members() {
+	for _, e := range o.admitted() {
 		st := &strand{e: e, layout: o.layout(e)}
 		o.size += st.settle(e.mergedView(st.layout))
 		o.strands = append(o.strands, st)
 		o.ordered(st)
 	}
 	o.cut()
+}
+
+// admitted are the services that are there now and that its readers may read.
+// Who could open the file could read all that there were then.
+func (o *order) admitted() []*Entry {
+	all := o.members()
+	if o.admits == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(e *Entry) bool { return !o.admits(e) })
+}
+
+// openToAll has every service join: the file is read by who may read them all.
+func (o *order) openToAll() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.admits = nil
 }
 
 // layout is how a service is shown.
@@ -281,7 +300,7 @@ func (o *order) join() {
 	for _, st := range o.strands {
 		known[st.e] = st
 	}
-	for _, e := range o.members() {
+	for _, e := range o.admitted() {
 		if known[e] == nil {
 			o.strands = append(o.strands, o.newStrand(e))
 		}

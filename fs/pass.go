@@ -191,6 +191,9 @@ func (ps *pass) readMemory(dst []byte, q request) (n int, known bool) {
 func (ps *pass) done(dst []byte, off int64, n int) int {
 	if n > 0 {
 		ps.next, ps.half = off+int64(n), dst[n-1] != '\n'
+		if ps.h.n.span != nil { // whose size may be known later than its bytes
+			ps.h.n.reach(ps.next)
+		}
 		ps.h.next, ps.h.last, ps.h.ahead = ps.next, ps, -1
 		ps.h.poller.Load().read()
 	}

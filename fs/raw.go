@@ -29,7 +29,7 @@ func (r *raw) lookupRoot(name string, out *fuse.EntryOut) fuse.Status {
 	if e == nil {
 		return noEntry
 	}
-	return r.lookupDir(nil, directory{e: e}, out)
+	return r.lookupDir(caller{}, directory{e: e}, out)
 }
 
 // text is the content that the file has now.
@@ -56,7 +56,7 @@ func (r *raw) Forget(id, lookups uint64) { r.s.tree.forget(id, lookups) }
 // SEEK_END that asks, for the end as that handle sees it.
 func (r *raw) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	if d, ok := r.s.tree.dir(in.NodeId); ok {
-		return r.dirAttr(cancel, d, &out.Attr)
+		return r.dirAttr(caller{cancel, in.Pid}, d, &out.Attr)
 	}
 	n, x := r.s.tree.node(in.NodeId)
 	switch {
@@ -103,6 +103,9 @@ func (r *raw) openNode(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status 
 		if at, st = r.s.seat(n.e, in.Uid); st != fuse.OK {
 			return st
 		}
+	}
+	if n.order != nil && r.s.mayReadAll(in.Uid) {
+		n.order.openToAll()
 	}
 	h := newHandle(n)
 	h.seat = at
@@ -156,7 +159,7 @@ func (r *raw) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	if !ok {
 		return stale
 	}
-	l, st := r.list(cancel, d)
+	l, st := r.list(caller{cancel, in.Pid}, d)
 	if st == fuse.OK {
 		out.Fh = r.s.tree.addHandle(l, in.Unique)
 	}
@@ -167,7 +170,7 @@ func (r *raw) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 func (r *raw) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	l, ok := r.s.tree.handle(in.Fh).(listing)
 	if !ok {
-		if l, ok = r.listAnew(cancel, in.NodeId, in.Fh); !ok {
+		if l, ok = r.listAnew(caller{cancel, in.Pid}, in.NodeId, in.Fh); !ok {
 			return fuse.EBADF
 		}
 	}

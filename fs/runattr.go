@@ -11,11 +11,11 @@ import (
 
 // runAttr fills in what ls -l says of a run: when its last line was said, and
 // the size of its current.
-func (r *raw) runAttr(cancel <-chan struct{}, d directory, a *fuse.Attr) fuse.Status {
+func (r *raw) runAttr(by caller, d directory, a *fuse.Attr) fuse.Status {
 	if d.ranged {
 		return fuse.OK
 	}
-	return r.s.ask(cancel, func() error {
+	return r.s.ask(by, func() error {
 		size, last, err := d.e.runFacts(&d.place)
 		if err == nil {
 			setSize(a, size)

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"cmp"
+	"slices"
 
 	"logfs/ring/record"
 )
@@ -119,11 +120,12 @@ func (e *Entry) findRun(run uint64) (r Run, ok bool, err error) {
 	return old.join(r), ok || r.Run > 0, err
 }
 
-// join is r with the later records of s.
+// join is r with the records of s.
 func (r Run) join(s Run) Run {
 	if r.Run == 0 || s.Run == 0 {
 		return cmp.Or(r, s)
 	}
+	r.First = min(r.First, s.First)
 	r.Last, r.Began, r.Ended = max(r.Last, s.Last), cmp.Or(r.Began, s.Began), cmp.Or(r.Ended, s.Ended)
 	return r
 }
@@ -137,11 +139,11 @@ func (e *Entry) allRuns() (runs []Run, err error) {
 	}
 	held, _ := e.held()
 	for _, h := range held {
-		switch last := len(runs) - 1; {
-		case last < 0 || runs[last].Run < h.Run:
-			runs = append(runs, h)
-		case runs[last].Run == h.Run:
-			runs[last] = runs[last].join(h)
+		i, known := slices.BinarySearchFunc(runs, h, func(r, h Run) int { return cmp.Compare(r.Run, h.Run) })
+		if known {
+			runs[i] = runs[i].join(h)
+		} else {
+			runs = slices.Insert(runs, i, h)
 		}
 	}
 	return runs, nil

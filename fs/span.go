@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"syscall"
@@ -113,29 +114,39 @@ func (e *Entry) begin(p point, least uint64, now time.Time) (from uint64, asked 
 }
 
 // findTime returns the number of the first record with the stamp t or later,
-// that of the next one to come if there is none.
+// that of the next one to come if there is none. The ring may have records that
+// retention has deleted.
 func (e *Entry) findTime(t record.Stamp) (uint64, error) {
+	before := uint64(math.MaxUint64)
 	if e.History != nil {
-		if seq, ok, err := e.History.Find(t); ok || err != nil {
-			return seq, err
+		seq, ok, err := e.History.Find(t)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			before = seq
 		}
 	}
-	return findHeld(e.Ring, t), nil
+	return min(findHeld(e.Ring, t, before), before), nil
 }
 
 // findHeld returns the number of the first record in the ring with the stamp t
-// or later, that of the next one to come if there is none.
-func findHeld(r *ring.Ring, t record.Stamp) uint64 {
+// or later among those before the number before, that of the next one to come if
+// there is none.
+func findHeld(r *ring.Ring, t record.Stamp, before uint64) uint64 {
 	at, end := r.Held()
 	for c, ok := r.Chunk(at.Block); ok; c, ok = r.Chunk(c.Block + 1) {
 		s := record.Scanner{Buf: c.Data, Seq: c.First, Run: c.Run}
-		for rec, more := s.Next(); more; rec, more = s.Next() {
+		for rec, more := s.Next(); more && rec.Seq < before; rec, more = s.Next() {
 			if rec.Seq >= at.Seq && rec.Time() >= t {
 				c.Release()
 				return rec.Seq
 			}
 		}
 		c.Release()
+		if s.Seq >= before {
+			break
+		}
 	}
 	return end.Seq
 }

@@ -255,6 +255,9 @@ func (s *Server) restoreHandle(c *handleCell) bool {
 	}
 	if n.kind == follow {
 		h.seat = s.seatAgain(n.e, c.uid)
+		if n.order != nil && s.mayReadAll(c.uid) {
+			n.order.openToAll()
+		}
 		if c.pid > 0 {
 			s.pollers.add(c.pid, h)
 		}
@@ -418,12 +421,12 @@ func (s *Server) readLeft() (fuse.ReadResult, fuse.Status) {
 
 // listAnew lists a directory that was opened when another process had the
 // mount.
-func (r *raw) listAnew(cancel <-chan struct{}, id, fh uint64) (listing, bool) {
+func (r *raw) listAnew(by caller, id, fh uint64) (listing, bool) {
 	d, ok := r.s.tree.dir(id)
 	if !ok || !r.s.adopted {
 		return nil, false
 	}
-	l, st := r.list(cancel, d)
+	l, st := r.list(by, d)
 	if st != fuse.OK {
 		return nil, false
 	}

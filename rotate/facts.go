@@ -180,15 +180,22 @@ func (d *Logdir) learn(f found, to uint64) (v survey, exact bool, err error) {
 	k := f.facts
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.doubt.Swap(false) || k.told.Load() && k.survey.next > f.until {
-		k.forgetLocked()
-	}
-	if !k.done && k.place.number < to {
-		err = k.readLocked(d, f, to)
-	}
+	err = d.learnLocked(f, to)
 	v = k.survey
 	v.runs = slices.Clone(v.runs)
 	return v, v.next <= to, err
+}
+
+// learnLocked brings the survey of f up to the number to. The caller holds its mu.
+func (d *Logdir) learnLocked(f found, to uint64) error {
+	k := f.facts
+	if k.doubt.Swap(false) || k.told.Load() && k.survey.next > f.until {
+		k.forgetLocked()
+	}
+	if k.done || k.place.number >= to {
+		return nil
+	}
+	return k.readLocked(d, f, to)
 }
 
 func (k *facts) readLocked(d *Logdir, f found, to uint64) (err error) {

@@ -51,19 +51,30 @@ func (d *Logdir) Run(run uint64) (r RunInfo, ok bool, err error) {
 		if f.run > run || i+1 < len(files) && files[i+1].run < run {
 			continue
 		}
-		v, _, err := d.learn(f, math.MaxUint64)
-		if err == errGone {
-			continue
-		}
-		if err != nil {
+		part, ok, err := d.runIn(f, run)
+		if err != nil && err != errGone {
 			return r, false, err
 		}
-		all.join(v)
-	}
-	for _, r := range all.runs {
-		if r.Run == run {
-			return r, true, nil
+		if ok {
+			all.joinRun(part)
 		}
 	}
-	return r, false, nil
+	if len(all.runs) == 0 {
+		return r, false, nil
+	}
+	return all.runs[0], true, nil
+}
+
+// runIn returns what f has of a run.
+func (d *Logdir) runIn(f found, run uint64) (r RunInfo, ok bool, err error) {
+	k := f.facts
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err = d.learnLocked(f, math.MaxUint64)
+	for _, r := range k.survey.runs {
+		if r.Run == run {
+			return r, err == nil, err
+		}
+	}
+	return r, false, err
 }
