@@ -200,12 +200,16 @@ func (o *order) beginAt(from record.Stamp) error {
 			return err
 		}
 		o.size += size
+		if st.cut {
+			o.size++
+		}
 	}
 	return nil
 }
 
 // beginAt makes the strand begin with the number seq, and returns its size up to
-// its end. Of what is only on disk every record is taken for a line: a line in
+// its end, which stays: what is said while the disk is waited for comes behind what
+// the others have now. Of what is only on disk every record is taken for a line: a line in
 // pieces makes it too great.
 func (st *strand) beginAt(seq uint64) (size int64, err error) {
 	v := st.e.mergedView(st.layout)
@@ -218,10 +222,13 @@ func (st *strand) beginAt(seq uint64) (size int64, err error) {
 		if c != nil {
 			c.Release()
 		}
-		end.open = st.end.open
-		st.start, st.end = p, end
+		if end.reckoning != st.end.reckoning || p.Seq > st.end.Seq {
+			end.open = st.end.open
+			st.end = end
+		}
+		st.start = p
 		st.start.open, st.start.key = 0, 0
-		size = max(end.off-p.off, 0)
+		size = max(st.end.off-p.off, 0)
 		if seq < head.Seq && st.e.History != nil {
 			err = st.reachBack(seq, head.Seq, &size)
 		}
