@@ -102,7 +102,11 @@ func (d *Daemon) runOnce(s *service, j *job) (failed bool) {
 
 // runChild does so with the command as a child of this process.
 func (d *Daemon) runChild(s *service, j *job) (failed bool) {
-	cmd, streams, err := StartCommand(s.config(), 0)
+	settings := s.config()
+	if len(settings.Command) == 0 { // a reload has taken it away
+		return false
+	}
+	cmd, streams, err := StartCommand(settings, 0)
 	if err != nil {
 		return d.cannotStart(s, Reason(err))
 	}
@@ -122,9 +126,14 @@ func (d *Daemon) runChild(s *service, j *job) (failed bool) {
 	return ended(e) == Failed
 }
 
+// cannotStart says so, unless a reload has taken the command away meanwhile.
 func (d *Daemon) cannotStart(s *service, err error) (failed bool) {
+	command := s.config().Command
+	if len(command) == 0 {
+		return false
+	}
 	s.set(Failed)
-	s.events.Error("cannot start the service", "command", s.config().Command[0], "err", err)
+	s.events.Error("cannot start the service", "command", command[0], "err", err)
 	return true
 }
 
