@@ -3,6 +3,7 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,7 +91,9 @@ func TestDiskFullBlockKeepsRunsTogether(t *testing.T) {
 	must(t, os.Remove(filepath.Join(disk, "room")))
 	d.start()
 	d.awaitLog("the service waits")
-	must(t, unix.Kill(d.statusNumber("web", statusPID), unix.SIGKILL))
+	pid := d.statusNumber("web", statusPID)
+	eventually(t, func() string { return "lines to wait in the pipe" }, func() bool { return waitsInPipe(t, pid) > 4096 })
+	must(t, unix.Kill(pid, unix.SIGKILL))
 	shown := d.statusNumber("web", statusLast)
 	late := time.NewTimer(2 * time.Second) // the exit mark waits a second else
 	<-late.C
@@ -104,6 +107,17 @@ func TestDiskFullBlockKeepsRunsTogether(t *testing.T) {
 	if end := storedText(lines[len(lines)-1]); !strings.HasPrefix(end, "exit signal=KILL") || len(lines) <= shown {
 		t.Errorf("%d records, the last is %q, want more than %d and the exit mark", len(lines), end, shown)
 	}
+}
+
+// waitsInPipe is how many bytes are in the pipe that is a process's stdout.
+func waitsInPipe(t *testing.T, pid int) int {
+	t.Helper()
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/fd/1", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	must(t, err)
+	return n
 }
 
 // The end of the daemon is not held up by a service that waits for its disk.
