@@ -2,6 +2,7 @@ package fs
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -120,14 +121,22 @@ func (s *Server) asksOf(id uint64) bool {
 	return ok && (d.kind == dirRuns || d.e.isAll())
 }
 
-// link returns the symbolic link with that name in run/ or since/.
+// link returns the symbolic link with that name in run/ or since/. There is one for
+// each point: what was listed a moment ago is there, though another is listed now.
 func (d *directory) link(name string, now time.Time) (x *text, ok bool) {
+	to, ok := strings.CutPrefix(name, examplePrefix)
+	if ok = ok && d.kind == dirPoints; ok {
+		_, ok = d.child(to)
+	}
 	for _, l := range d.links(now) {
 		if l[0] == name {
-			return &text{ino: d.e.ino(&d.place, name), data: []byte(l[1]), link: true, changed: d.e.changed()}, true
+			to, ok = l[1], true
 		}
 	}
-	return nil, false
+	if !ok {
+		return nil, false
+	}
+	return &text{ino: d.e.ino(&d.place, name), data: []byte(to), link: true, changed: d.e.changed()}, true
 }
 
 // links are the symbolic links in run/ and since/, with what they say.

@@ -189,7 +189,7 @@ func TestListings(t *testing.T) {
 			t.Errorf("%s: %v, want that it does not exist", name, err)
 		}
 	}
-	for link, want := range map[string]string{"run/now": "4", "run/prev": "3", "since/example-10m": "10m", "since/example-20": "20"} {
+	for link, want := range map[string]string{"run/now": "4", "run/prev": "3", "since/example-10m": "10m", "since/example-20": "20", "since/example-3": "3"} {
 		if got, err := os.Readlink(m.path(link)); err != nil || got != want {
 			t.Errorf("%s -> %s, want %s (%v)", link, got, want, err)
 		}
