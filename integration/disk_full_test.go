@@ -97,7 +97,7 @@ func TestDiskFullBlockKeepsRunsTogether(t *testing.T) {
 	shown := d.statusNumber("web", statusLast)
 	late := time.NewTimer(2 * time.Second) // the exit mark waits a second else
 	<-late.C
-	if s := d.statusOf("web"); s[statusState] != "running" {
+	if s := d.statusOf("web"); s[statusState] != "running" || s[statusLast] != strconv.Itoa(shown) {
 		t.Errorf("the run has ended before its lines: %q", s)
 	}
 	free()
